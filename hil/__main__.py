@@ -1,4 +1,4 @@
-"""The command line by ``python -m``, where no script of that name is on the path."""
+"""Run the command line by ``python -m hil``, for machines where the script ``hil`` is not on the PATH."""
 
 from hil.cli import main
 

@@ -49,10 +49,10 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 
 
 def work_folder(path: str | Path) -> None:
-    """Make the folder of a work that goes on in it later, for its owner only; one that is there must hold no links.
+    """Make a folder for the files of a long job, which only its owner may read; it must hold no symbolic links.
 
     Raises:
-        OutputError: it cannot be made. FileError: something in it leads elsewhere, and work would be written there.
+        OutputError: the folder cannot be made. FileError: it holds a symbolic link, so files could land elsewhere.
     """
     try:
         files.private_folder(path)

@@ -35,7 +35,7 @@ def account_of(record: CalibrationRecord) -> Account:
 
 
 def first_of(record: CalibrationRecord) -> Summary:
-    """A record in a dozen lines."""
+    """The first lines of a record's account: which chip, which kind of measurement, and the main figures."""
     of = OF_CELLS.get(record.kind)
     if of is not None:
         mark = f"CELLS ONLY · {of}; columns are taken as a chip file says"
@@ -156,7 +156,7 @@ def _law_facts(record: CalibrationRecord) -> Table:
 
 
 def _known(record: CalibrationRecord) -> bool:
-    """Whether read noise is known by itself."""
+    """Whether the record holds a read noise other than zero."""
     return bool(record.read_noise.variance_us2.any() or record.read_noise.flicker_us2.any())
 
 
@@ -219,7 +219,7 @@ def _macros(record: CalibrationRecord) -> Table:
 
 
 def law_figure(record: CalibrationRecord, of: str) -> Figure:
-    """Middle or robust spread of the errors by level, one line an age."""
+    """Plot the median or the robust spread of the programming errors against the level, with one line for each age."""
     law, data = record.programming, []
     targets = np.linspace(law.levels_us[0], law.levels_us[-1], LINES)
     for a, age in enumerate(law.ages_s):
@@ -232,7 +232,7 @@ def law_figure(record: CalibrationRecord, of: str) -> Figure:
 
 
 def gain_figure(record: CalibrationRecord) -> Figure:
-    """One row a macro, one point a conversion."""
+    """Heat map of column gains: one row for each macro, one point for each conversion."""
     rows = [m.gain for _, m in sorted(record.macros.items())]
     z = np.full((len(rows), max(map(len, rows))), np.nan, np.float32)
     for k, row in enumerate(rows):
@@ -253,7 +253,7 @@ def gain_figure(record: CalibrationRecord) -> Figure:
 
 
 def stuck_figure(record: CalibrationRecord) -> Figure:
-    """Where cells are stuck or were not reached; the worst of a block where the map is reduced."""
+    """Map of cells that are stuck or missed their target; a reduced map shows the worst cell of each block."""
     value = {CellState.STUCK_LOW: -1.0, CellState.STUCK_HIGH: 1.0, CellState.NOT_REACHED: 0.35}
     maps = {}
     for number, m in sorted(record.macros.items()):
@@ -268,7 +268,7 @@ def stuck_figure(record: CalibrationRecord) -> Figure:
 
 
 def evenly(count: int, most: int) -> NDArray[np.intp]:
-    """At most ``most`` of 0 to ``count`` − 1, evenly, the first and the last among them."""
+    """At most ``most`` evenly spaced indices from 0 to ``count`` − 1, with the first and the last index among them."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))
 
 
@@ -276,7 +276,7 @@ def evenly(count: int, most: int) -> NDArray[np.intp]:
 
 
 def record_json(record: CalibrationRecord) -> dict[str, Any]:
-    """The record as plain data; maps of cells are counted, arrays by column are kept."""
+    """The record as plain data: maps of cells become counts of cells, arrays by column are kept."""
     names = ("chip_name", "revision", "serial", "firmware", "kind", "spec_digest", "temperature_c", "date")
     return {
         **{name: getattr(record, name) for name in (*names, "method", "seed", "age_s", "pulses")},
@@ -298,7 +298,7 @@ def record_json(record: CalibrationRecord) -> dict[str, Any]:
 
 
 def plain(part: Any) -> dict[str, Any]:
-    """The fields of a dataclass as numbers, texts and lists; a tail is its name, what is not finite becomes null."""
+    """Fields of a dataclass as numbers, texts and lists; a ``Tail`` becomes its name, NaN and infinity become null."""
 
     def of(value: Any) -> Any:
         if isinstance(value, np.ndarray):

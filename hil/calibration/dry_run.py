@@ -1,4 +1,4 @@
-"""The measurements of a calibration as they usually come out, without their results: what they cost, and how long.
+"""Requests of a typical calibration, sent to a stand-in, so that its bytes, chip time and wear are known beforehand.
 
 ``hil.calibration.steps`` decides by what it measures when a step is precise enough. Here each
 step ends where it ended on emulated chips.
@@ -32,10 +32,10 @@ SLOW_LINE = 20.0  # times longer is what goes over a serial line, or is done by 
 def usual_sets(
     driver: ChipDriver, macros: tuple[int, ...], plan: CalibrationPlan, age_s: float, second: bool
 ) -> tuple[SetOfSteps, ...]:
-    """The measurements and fits of a usual calibration in order, named as they tell themselves.
+    """Groups of measurements and fits of a typical calibration, in order, each with its name and its usual time.
 
     Args:
-        second: at a second temperature, too.
+        second: the calibration measures at a second temperature, too.
     """
     slow = SLOW_LINE if is_serial(driver.address) or driver.description.kind == "silicon" else 1.0
     all_macros, some = len(macros), min(len(macros), plan.noise_macros)

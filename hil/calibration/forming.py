@@ -36,7 +36,7 @@ Cells = Mapping[int, NDArray[np.bool_]]
 
 @dataclass(frozen=True, slots=True)
 class FormedMacro:
-    """State of each cell of a macro (a letter of ``STATES``) and the voltage that formed it (NaN: none), by row."""
+    """State of each cell of a macro (a letter of ``STATES``) and its forming voltage (NaN: not formed), by row."""
 
     states: NDArray[np.str_]
     formed_v: NDArray[np.float64]
@@ -57,7 +57,7 @@ def form_recipe(spec: ChipSpec) -> FormRecipe:
     """The forming of a chip file, within its limits.
 
     Raises:
-        UsageError: it has none. hil.errors.DeviceError: above an absolute limit.
+        UsageError: the chip file has no [form]. hil.errors.DeviceError: above an absolute limit.
     """
     if spec.form is None:
         raise UsageError(
@@ -139,10 +139,10 @@ def yielded(record: Mapping[str, Any]) -> bool:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """The record in a file; None: the file is another one.
+    """Read a record of a forming; None: the file holds something else.
 
     Raises:
-        FileError: a record that is damaged.
+        FileError: the record is damaged.
     """
     try:
         record = parse_json(read_text(path, MAX_JSON_BYTES))

@@ -70,12 +70,12 @@ class Probes:
         self.wait(max(time_s - self.now_s, 0.0))
 
     def wait(self, seconds: float) -> None:
-        """Let cells age; raises ``DeviceError`` when they do not, now or with the next reading of cells."""
+        """Let cells age by a time, s; ``DeviceError`` (now or at the next reading) if the chip's clock disagrees."""
         self._due_s = self.now_s + WAITED_ENOUGH * seconds
         self._need_aged(self.driver.wait(seconds, self.watch), WAITED_ENOUGH * seconds)
 
     def _cells(self, macro: int, reads: int) -> Floats32:
-        """Mean readings of cells that are as old, by the clock that tells their ages, as was waited for."""
+        """Mean readings of a macro's cells, after a check that the chip's clock shows the age that was waited for."""
         readings = self.driver.read_cells(macro, reads=reads, sample=self.sample(), rounded=True)
         self._need_aged(self.now_s, self._due_s)
         return readings
@@ -90,7 +90,7 @@ class Probes:
             )
 
     def idle(self, vectors: int) -> dict[int, Idle]:
-        """Products of vectors that drive no row."""
+        """Output codes of a macro for input vectors that drive no row: the converters' offsets."""
         spec, found = self.spec.macro, {}
         nothing = np.zeros((vectors, spec.logical_rows), np.int16)
         for macro in self._each("offsets", self.macros):
@@ -99,7 +99,7 @@ class Probes:
         return found
 
     def stuck_cells(self, reads: int, doubtful: dict[int, NDArray[np.bool_]] | None = None) -> dict[int, Stuck]:
-        """All cells, or the doubtful ones, SET and read, then RESET and read."""
+        """SET and read all cells, or the ``doubtful`` ones, then RESET and read them, to find stuck cells."""
         spec, found = self.spec.macro, {}
         for macro in self._each("stuck cells", self.macros):
             wanted = np.ones((spec.rows, spec.columns), np.bool_) if doubtful is None else doubtful[macro]
@@ -142,7 +142,7 @@ class Probes:
         return found
 
     def repeat(self, gaps_s: Sequence[float], macros: tuple[int, ...]) -> dict[int, Repeats]:
-        """Reads of the same cells: one, and again after each gap."""
+        """Read the same cells once, and again after each gap."""
         times: dict[int, list[float]] = {m: [] for m in macros}
         readings: dict[int, list[Floats32]] = {m: [] for m in macros}
         for gap in (0.0, *gaps_s):
@@ -185,7 +185,7 @@ class Probes:
         return found
 
     def small(self, vectors: int) -> dict[int, Products]:
-        """Raw codes of single rows: many conversions see next to no input."""
+        """Raw codes of reads that drive a single row each: many conversions then see almost no current."""
         spec, found = self.spec.macro, {}
         for macro in self._each("single rows", self.macros):
             found[macro] = self._multiply(
@@ -194,7 +194,7 @@ class Probes:
         return found
 
     def network(self, vectors: int) -> dict[int, NetworkProducts]:
-        """Raw codes of inputs like a network's, all planes."""
+        """Raw codes for inputs distributed like a network's activations, over all bit planes."""
         spec, found = self.spec.macro, {}
         for macro in self._each("network-like products", self.macros):
             inputs = network_vectors(spec, vectors, self.rng(macro, "network"))
@@ -223,7 +223,7 @@ class Probes:
         return result.values
 
     def _each(self, what: str, macros: tuple[int, ...]) -> Iterator[int]:
-        """The macros in turn, with progress told to the watcher."""
+        """The macros in turn; the watcher is told the progress of ``what``."""
         for done, macro in enumerate(macros):
             self.watch.step(done, len(macros), f"{what}, macro {macro}", of=what)
             yield macro

@@ -45,8 +45,8 @@ def transfer_vectors(spec: MacroSpec, count: int, rng: np.random.Generator) -> N
 
     Every fourth vector is a step of a ramp: n rows driven, even ones only or odd ones only, n
     from 1 to all of them. The others drive a random share of the even and of the odd rows, every
-    second of them few rows: there read noise is small and offsets show. None drives no row at
-    all: without noise to blur the rounding, that tells an offset to half a code only.
+    second of them few rows: there read noise is small and offsets show. Each vector drives at least one row:
+    without noise to blur the rounding, an offset would be known to half a code only.
     """
     rows = spec.logical_rows
     number = np.arange(count)

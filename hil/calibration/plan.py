@@ -74,7 +74,7 @@ CLEAR = 5.0  # an age is worth reading when it is so many times longer than writ
 def later_ages(last_s: float, writing_s: float, plan: CalibrationPlan) -> tuple[float, ...]:
     """Ages after the first at which all cells are read, the last included.
 
-    Decades from 10 s on, as far as macros written one after the other (over ``writing_s``) are of
+    Decades from 10 s on up to half of the last age. A decade is left out while the macros, which are
     one age then, and below half of the last.
 
     Example: one hour, macros written within 25 s: 1000 and 3600 s; within 2 s: 10, 100, 1000 and 3600 s.

@@ -117,7 +117,7 @@ def make_record(
     date: datetime.datetime | None = None,
     watch: Watch,
 ) -> CalibrationRecord:
-    """All estimators, on what was measured."""
+    """Run all estimators on the measurements and gather their results in a calibration record."""
     spec, about = driver.spec.macro, driver.description
     states = {m: cell_states(found.states[m], found.pattern[m]) for m in macros}
     cells = pattern_readings(found.pattern, PLANS[budget].early_reads, found.aged, states, macros)
@@ -223,7 +223,7 @@ def law_goodness(cells: Readings, distances: Sequence[float], floor: float) -> d
 
 
 def column_goodness(estimates: Sequence[MacroEstimate]) -> dict[str, float]:
-    """How well columns explain the products they were fitted to, and those of a network that they were not."""
+    """How well fitted columns explain the products of the fit, and the network-like products kept out of it."""
     finals, checks = [e.columns for e in estimates], [e.check for e in estimates]
     return {
         "columns_r2": float(np.mean([e.held_out_r2 for e in estimates])),

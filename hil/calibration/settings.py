@@ -12,7 +12,7 @@ MEASUREMENT = "Measurement"  # group of options
 
 @dataclass(frozen=True, slots=True)
 class CalibrationOptions:
-    """``second_temperature_c``: measured a second time when the chip has it; None: once."""
+    """``second_temperature_c``: everything is measured again at this chip temperature; None: at one temperature."""
 
     age_s: float = setting(3600.0, "age at which cells and columns are measured", low=0, unit="s", group=MEASUREMENT)
     quick: bool = setting(False, "fewer vectors and reads, larger errors", group=MEASUREMENT)

@@ -1,4 +1,4 @@
-"""Numbers of the steps of a calibration: they make its sample numbers and its random vectors, and never change.
+"""Numbers of the steps of a calibration: sample numbers and random vectors derive from them.
 
 A step's sample numbers depend on its number alone, so that an interrupted calibration goes on with the same
 noise, and a stored one can be measured again. A step that is taken several times has a number for each turn.

@@ -91,7 +91,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class SecondTemperature:
-    """The same cells at a second temperature: means twice before and once after, repeated reads, products."""
+    """The same cells at a second temperature: two mean readings before heating, one after, repeats and products."""
 
     cold_c: float
     hot_c: float
@@ -148,7 +148,7 @@ class CalibrationSteps:
     # --- the steps ----------------------------------------------------------------------------
 
     def _stuck(self, found: Measured) -> None:
-        """SET and RESET all cells; write the doubtful ones again until the cycles agree, two of three."""
+        """Target conductances of the cells of each macro, flat, µS; NaN for cells that are stuck or unused."""
         cycles: list[dict[int, NDArray[np.int8]]] = []
         doubtful: dict[int, Flags] = {}
         doubt, cells = 0.0, self.spec.rows * self.spec.columns * len(self.macros)
@@ -200,7 +200,7 @@ class CalibrationSteps:
         return self.probes.read(self.plan.early_reads, "cells")
 
     def _repeat(self, until_s: float, gaps_s: tuple[float, ...], macros: tuple[int, ...]) -> dict[int, Repeats]:
-        """Readings repeated after the gaps ``gaps_s``, begun so that the last one is taken at ``until_s``."""
+        """Read cells again after each of ``gaps_s``, timed so that the last reading is taken at ``until_s``."""
         self.probes.wait_until(until_s - sum(gaps_s))
         return self.probes.repeat(gaps_s, macros)
 
@@ -297,7 +297,7 @@ class CalibrationSteps:
         return {0: Climate(self.driver.temperature_c)}
 
     def _check_pattern(self) -> None:
-        """After an interruption: forget the steps behind the test pattern, unless the cells still hold it."""
+        """After an interruption: discard steps after the test pattern, unless a macro's cells still hold it."""
         if not self.work.has("pattern.h5"):
             return
         pattern = self._kept("pattern", Pattern)

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def partial_folder(record: Path) -> Path:
-    """Where the steps of a record that is being measured lie: ``chip.h5`` -> ``chip.h5.partial``."""
+    """Folder for finished steps of a calibration whose record is unfinished: ``chip.h5`` -> ``chip.h5.partial``."""
     return record.with_name(record.name + ".partial")
 
 

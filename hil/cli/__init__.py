@@ -50,7 +50,7 @@ from hil.report.terminal.lines import complain, print_line, spell_out
 
 
 def commandless() -> typer.Typer:
-    """``hil`` before it has a command."""
+    """The program ``hil`` with its general help, before commands are added."""
     return typer.Typer(
         help="Deploy neural networks on RRAM compute-in-memory chips, and compare measured with simulated accuracy.",
         no_args_is_help=True,
@@ -136,7 +136,7 @@ for point in entry_points(group="hil.commands"):
 
 
 def app_of(arguments: list[str]) -> typer.Typer:
-    """``hil`` with only the command that the arguments begin with: building all takes longer than some of them run."""
+    """``hil`` with only the command that the arguments begin with: building all of them takes longer than some run."""
     if not arguments:
         return app
     one = commandless()
@@ -168,7 +168,7 @@ def main() -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process with a code, at once where threads still compute (``BackgroundPool``, behind errors and Ctrl-C).
+    """End the process with an exit code; without waiting for threads that an error or Ctrl-C left computing.
 
     Compiled code that comes back to an interpreter that is gone would abort the process, with a code of its own.
     """

@@ -77,7 +77,7 @@ def emulate(
 
 
 def _emulate_bench(path: Path, seed: int, outputs_log: Path | None, settings: list[str]) -> int:
-    """Stand-ins for the instruments of a bench file, before an emulated chip of its chip file."""
+    """Serve stand-ins for the instruments of a bench file, wired to an emulated chip of the bench's chip file."""
     from hil.emulator.chip import EmulatedChip
     from hil.server.bench import bench_file, stand_in, stand_in_serve
 

@@ -1,4 +1,4 @@
-"""The command that injects faults of radiation into a virtual chip: ``hil campaign``."""
+"""The command that simulates radiation faults in a virtual chip: ``hil campaign``."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def copy(name: Name, to: Annotated[Path, typer.Argument(help="file to write, whi
 
 
 def _write_own(to: Path, text: Callable[[], str], command: str) -> None:
-    """Write a chip file of one's own where no file is yet; ``command`` names a right one."""
+    """Write a chip file for the user, never over another file; ``command`` is the right command, for the error."""
     from hil.atomic import write_text
 
     if to.suffix != ".toml":

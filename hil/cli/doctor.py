@@ -29,7 +29,7 @@ SETS = ("fashion-mnist-bundled", "fashion-mnist", "cifar10", "eurosat")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding; where ``ok`` is False, ``text`` says how to repair it. None: it is not there, and need not be."""
+    """One finding of the doctor; if ``ok`` is False, ``text`` says the repair. None: optional and not installed."""
 
     name: str
     ok: bool | None

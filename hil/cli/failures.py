@@ -45,7 +45,7 @@ EXIT_CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
 
 
 def interrupted_summary(error: Interrupted, arguments: Sequence[str]) -> Summary:
-    """Summary of a run that Ctrl-C ended: what is kept of it, and the command that resumes it."""
+    """Summary of a run that Ctrl-C ended: the results it keeps, and the command that resumes it."""
     again = [word for word in arguments if word != "--restart"]
     step = NextStep(shlex.join(["hil", *again]), error.hint)
     text = error.what.removeprefix("interrupted; ")
@@ -60,7 +60,7 @@ def code_of(error: Exception) -> ExitCode | None:
 
 
 def with_whole_commands(error: Exception, typed: Sequence[str], hil: Any) -> Exception:
-    """An error whose ``try`` lines are commands to copy: an option that a line names is changed in what was typed.
+    """An error whose ``try`` lines are whole commands: the command as typed, with the suggested option put in.
 
     ``hil`` is the command line, ``hil compile`` stands for each command that compiles. Lines of another command, and
     options that the typed one does not have, stay as they are. A chip that is named has the macros of its file.

@@ -1,6 +1,6 @@
-"""Options of the long commands in groups, so that help can be read: title -> options by parameter, for all commands.
+"""Group titles for the options of long commands, so that help can be read: title -> parameters, for all commands.
 
-Options that are made of settings (``hil.cli.settings_options``) say their group themselves.
+Options made from fields of settings (``hil.cli.settings_options``) carry their group themselves.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ FIRST = {  # what -h shows of a command; --help shows all
 
 
 class GroupedCommand(TyperCommand):
-    """A command whose help shows its options in the groups of its name, and after -h the first ones only."""
+    """A command whose help sorts its options into titled groups; ``-h`` shows only the most used ones."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta["short"] = "-h" in args and "--help" not in args
@@ -83,7 +83,7 @@ class GroupedCommand(TyperCommand):
 
 
 def group(words: str, *commands: Callable[..., int]) -> typer.Typer:
-    """Commands below one word, their settings as options; a name that Python keeps for itself ends in an underscore."""
+    """A word with subcommands whose options come from settings; a function's trailing ``_`` is left out of its name."""
     found = typer.Typer(help=words, no_args_is_help=True, rich_markup_mode=None)
     found.callback()(lambda: None)  # so that one command alone is below the word, too
     for command in commands:

@@ -1,6 +1,6 @@
-"""Common parts of the commands: options, printing, reading of durations and lists.
+"""Options that several commands share, their parsing (durations, lists), and the printing of results.
 
-Defaults stand in the settings class of what a command does (``hil.deployment.options.DeployOptions`` and its like): a
+The settings class of each job holds the defaults (``hil.deployment.options.DeployOptions`` and its like): a
 module that imports nothing heavy, so that a command can read them from an object of the class, ``USUAL``.
 """
 
@@ -85,7 +85,7 @@ class ChipOnWire:
 
     @property
     def named(self) -> bool:
-        """Whether there is any."""
+        """Whether the command line names a chip at all."""
         return bool(self.port or self.emulated)
 
     @property
@@ -200,7 +200,7 @@ def trained(
     age_s: float,
     watch: Watch,
 ) -> Path | None:
-    """The network of an effort: below 3 as it was named, else trained on (``hil.improvement.trained_ahead``)."""
+    """The network's path at efforts below 3; at effort 3 a network trained on (``hil.improvement.trained_ahead``)."""
     if not techniques.trains:
         return network
     from hil.improvement.trained_ahead import trained_ahead
@@ -265,7 +265,7 @@ def floats(text: str | None) -> tuple[float, ...] | None:
 
 
 def metric_place(text: str | None) -> str:
-    """The metric that was asked for; a Python file by its absolute place, for a run that is taken up elsewhere."""
+    """A metric's name; if it is a function in a Python file, with the file's absolute path, so that a run resumes."""
     place, _, name = (text or "").rpartition(":")
     return f"{Path(place).absolute()}:{name}" if place else name
 
@@ -280,7 +280,7 @@ def whole_numbers(text: str | None, what: str) -> tuple[int, ...] | None:
 
 
 def pairs(texts: Sequence[str]) -> dict[str, str]:
-    """NAME=VALUE of each text."""
+    """A dict of texts NAME=VALUE."""
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")

@@ -1,12 +1,12 @@
-"""Options made of settings classes: words, limits, unit and group stand in the fields of the class and nowhere else.
+"""Command-line options made from settings classes: each field holds its option's help, limits, unit and group.
 
     @from_settings
     def finetune(network: Path, training: Given[FinetuneSettings]) -> int:
         settings = training.upon(FinetuneSettings())
 
 is a command whose options are the fields of ``FinetuneSettings`` that have words (``mapping.settings.setting``), in
-their order. ``Annotated[Given[DeployOptions], Only("seed", samples=1000)]`` takes these fields only, one of them
-with a usual value of the command's own.
+their order. ``Annotated[Given[DeployOptions], Only("seed", samples=1000)]`` takes these two fields only, and gives
+``samples`` another default.
 """
 
 from __future__ import annotations
@@ -45,14 +45,12 @@ class Given(Generic[Settings]):
         self.values = values
 
     def upon(self, usual: Settings, **more: Any) -> Settings:
-        """The settings ``usual`` with the options that were given in place of their values, and then those of
-        ``more``."""
+        """The settings ``usual``, overridden by the options of the command line and then by ``more``."""
         return dataclasses.replace(usual, **{**self.values, **more})  # type: ignore[type-var]
 
 
 def of_named_chip(of: Given[NetworkOptions], port: str | None, calibration: Path | None) -> Given[NetworkOptions]:
-    """``of`` with the chip and the macros that an emulated chip's address names, else those of a record, where it has
-    the usual chip of no number that was asked for."""
+    """The network options; if the user named no chip, with that of an emulated address, else of a record."""
     from hil.deployment.options import NetworkOptions
 
     asked = of.upon(NetworkOptions())
@@ -74,14 +72,14 @@ def of_named_chip(of: Given[NetworkOptions], port: str | None, calibration: Path
 
 
 class Only:
-    """The fields that a command asks for; ``defaults`` of those that it has another usual value for."""
+    """Names of the fields that a command has as options; ``defaults``: defaults that differ for this command."""
 
     def __init__(self, *names: str, **defaults: Any) -> None:
         self.names, self.defaults = (*names, *defaults), defaults
 
 
 def from_settings(command: Callable[..., int]) -> Callable[..., int]:
-    """The command with an option for each field in place of its settings."""
+    """A command line function whose parameters of settings are replaced by one option for each field."""
     hints = get_type_hints(command, include_extras=True)
     signature = inspect.signature(command)
     made: list[Parameter] = []
@@ -112,7 +110,7 @@ def from_settings(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def _settings_of(hint: Any) -> tuple[Any, Only | None]:
-    """The settings class of a parameter (None: it has none), and the fields that are asked for (None: all)."""
+    """The settings class of a parameter (None: another parameter) and the choice of its fields (None: all fields)."""
     inner, *more = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     if get_origin(inner) is not Given:
         return None, None
@@ -153,7 +151,7 @@ def _option(field: Field, usual: Any) -> Parameter:
 
 
 def _type_of(field: Field) -> str:
-    """The type of a field as it is written, None left out."""
+    """The declared type of a field, without its None."""
     return str(field.type).partition(" | ")[0]
 
 
@@ -176,7 +174,7 @@ def of_text(field: Field, text: str) -> Any:
 
 
 def _read(field: Field, value: Any) -> Any:
-    """The value of a field from that of its option; a switch turns the usual round."""
+    """The value of a field from that of its option: units are converted, and a switch inverts the field's default."""
     kind, unit = _type_of(field), field.metadata["unit"]
     if isinstance(field.default, bool):
         return field.default != value

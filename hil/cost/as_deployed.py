@@ -12,7 +12,7 @@ from mapping.workload import placed, program_workload
 
 
 def running(program: ConductanceProgram, recipe: Recipe) -> ConductanceProgram:
-    """The program with adapters where a tune of the recipe may give one; one that has them already stays as it is."""
+    """The program with blank adapters where the recipe's tune may give adapters; an adapted program is unchanged."""
     rank = recipe.tune_plan.rank if len(recipe.tune_images(program)) else 0
     if not rank or any(step.adapter is not None for step in program.matrices):
         return program
@@ -20,7 +20,7 @@ def running(program: ConductanceProgram, recipe: Recipe) -> ConductanceProgram:
 
 
 def cost_as_deployed(program: ConductanceProgram, recipe: Recipe, name: str = "network") -> Cost:
-    """The cost of a program, with the copies, rounds and reads that it has and the adapters that its tune adds.
+    """The cost of a program, with its copies, rounds and repeated reads, and with the adapters that its tune adds.
 
     Raises:
         cim.cost.network_cost.NoCostModel: the chip file has no prices.
@@ -29,7 +29,7 @@ def cost_as_deployed(program: ConductanceProgram, recipe: Recipe, name: str = "n
 
 
 def cost_as_compiled(program: ConductanceProgram) -> Cost:
-    """The cost of the same network with nothing of a recipe: each layer once, no adapter, one round.
+    """The cost of the same network without any technique: each layer once, no adapter, one round.
 
     Raises:
         cim.cost.network_cost.NoCostModel: the chip file has no prices.

@@ -41,7 +41,7 @@ def estimate_network(
 ) -> Cost:
     """Cost of a program.h5 (as placed, on its own chip), a net.pt or a named architecture (laid out, not quantised).
 
-    ``recipe``: what a deployment does to it; None: what a program.h5 says itself, else nothing, each layer once.
+    ``recipe``: techniques of a deployment; None: those that a program.h5 records, else plain layers, each once.
 
     Args:
         network: path of a program.h5 or net.pt, or name of an architecture.
@@ -51,7 +51,7 @@ def estimate_network(
         activation_bits: of all input codes; None: as the network says.
         input_shape: (channels, height, width) of a named architecture.
         trust: the file may run code.
-        recipe: what a deployment does to the network.
+        recipe: techniques that the deployment applies.
 
     Returns:
         latency in ns, energy in pJ, area and power, layer by layer.
@@ -88,13 +88,14 @@ def named_workload(
     trust: bool = False,
     changed: Callable[[NetworkFile], NetworkFile] | None = None,
 ) -> Workload:
-    """A net.pt, an ONNX file, an exported program, or an architecture by name with any weights.
+    """Layers and sizes of a network to be priced, from a net.pt, an ONNX file, an exported program or an architecture's
+    name.
 
-    ``drives``: bits of inputs that the chip drives. ``changed``: what makes another network of a net.pt; None: it is
-    priced as it is.
+    ``drives``: input bits that the chip drives in one cycle. ``changed``: turns a net.pt into the network that is
+    priced; None: the net.pt itself.
 
     Raises:
-        UsageError: no such network, or one that cannot be changed.
+        UsageError: no network of this name, or ``changed`` is given and the network is not a net.pt.
     """
     if changed is not None and Path(network).suffix != ".pt":
         raise UsageError(

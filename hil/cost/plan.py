@@ -12,7 +12,7 @@ from hil.pages.tables import Table, duration, labelled
 class DeploymentPlan:
     """A recipe and its price on one chip.
 
-    ``cells`` are those written, with ``pulses`` and ``pulses_again`` expected: wear. ``cell_reads``: readings of single
+    Wear: ``cells`` written, with ``pulses`` and ``pulses_again`` expected. ``cell_reads``: readings of single
     cells before the network runs. ``write_s``: chip time until the last cell is written. ``reads``: of word lines for
     one image; ``energy_uj``, ``latency_us`` and ``edp_mj_ms`` of one, None where the chip file has no prices.
     """

@@ -60,7 +60,7 @@ class NamedArrays(Protocol):
     def names(self) -> set[str]: ...
 
     def header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """Shape and type, without the data."""
+        """Shape and type of the array of this name, read without its data."""
 
     def read(self, name: str, limit: int | None) -> NDArray[Any]:
         """The first ``limit`` rows of the array of this name; None: all."""
@@ -131,7 +131,7 @@ def _is_number(text: str) -> bool:
 
 
 def has_inputs(path: Path) -> bool:
-    """Whether a file of arrays is of this kind: it holds ``inputs``, or targets that are not classes, or none."""
+    """Whether a file of arrays needs ``read_array_file``: it holds ``inputs``, or images without ``labels``."""
     try:
         with _opened(path) as file:
             names = file.names()

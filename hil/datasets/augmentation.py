@@ -1,4 +1,4 @@
-"""How training images of a data set may be moved and turned without another meaning."""
+"""Shifts and symmetries of training images that do not change the class, by data set."""
 
 from __future__ import annotations
 

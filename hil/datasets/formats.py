@@ -58,7 +58,7 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def read_path(path: Path, split: str, limit: int | None, *, group: str = "") -> Content:
-    """Read ``path`` by what it is; ``group`` picks ``jpeg`` or ``lossless`` of an HDF5 file."""
+    """Read a folder or file of images by the format that its name shows; ``group``: ``jpeg`` or ``lossless`` (HDF5)."""
     with readable(path):
         if path.is_dir():
             return _read_directory(path, split, limit)
@@ -80,7 +80,7 @@ def read_path(path: Path, split: str, limit: int | None, *, group: str = "") -> 
 
 
 def holds_split(path: Path, split: str, *, folders: bool) -> bool:
-    """Whether a directory holds a set with that split, by the names in it; ``folders``: one of images by class."""
+    """Whether a directory holds this split: as one folder for each class (``folders``), else as IDX or CIFAR files."""
     if not path.is_dir():
         return False
     return bool(_class_folders(path, split) if folders else _idx_images(path, split) or _cifar_batches(path, split))
@@ -169,7 +169,7 @@ def _idx_data(path: Path, dimensions: int, limit: int | None) -> tuple[tuple[int
 
 
 def read_cifar(batches: list[Path], limit: int | None) -> Content:
-    """Records of one label byte and 3 x 32 x 32 pixels."""
+    """Read CIFAR-10 batches: records of one label byte and 3 x 32 x 32 pixels."""
     counts = []
     for batch in batches:
         size = batch.stat().st_size
@@ -290,7 +290,7 @@ def read_folder(path: Path, limit: int | None, chosen: Callable[[Path], bool] = 
 
 
 def decode(pieces: list[tuple[str, bytes | Path]], shape: tuple[int, ...] | None, path: Path) -> NDArray[np.uint8]:
-    """Encoded images as (n, H, W, C): size and mode of the first, or ``shape``, hold for all."""
+    """Decode images to (n, H, W, C); all must have the size and mode of the first, or ``shape``."""
     from PIL import Image, UnidentifiedImageError
 
     images: NDArray[np.uint8] | None = None

@@ -179,7 +179,7 @@ def load_dataset(
 
 
 def _of_any_kind(path: Path, split: str, limit: int | None) -> ArrayContent | None:
-    """Samples that are not (or not surely) images with classes; None: they are, or what they are is not known."""
+    """Samples of a path that holds boxes, masks, arrays or a table; None: it may be a set of images with classes."""
     with formats.readable(path):
         if path.is_dir():
             for place in (path / split, path):
@@ -240,7 +240,7 @@ def _read_known(known: _Known, path: Path, split: str, limit: int | None) -> Con
 
 
 def _find(name: str, known: _Known, split: str) -> Path:
-    """The file or folder of a known set; the error says all ways to have it."""
+    """The file or folder of a known set; the error names every way to get it."""
     environment = os.environ.get(ENVIRONMENT)
     roots = [Path(root).expanduser() for root in (environment, DEBIAN, CACHE) if root]
     places = [root / place.format(split=split) for root in roots for place in known.places]

@@ -1,8 +1,8 @@
-"""Samples that a network stores or was fine-tuned on, which never score (decision 0008): chosen, found and refused.
+"""Which samples a network stores or was fine-tuned on, and the refusal to score them (decision 0008).
 
-Samples are told apart by their raw values where the network keeps keys of them (``calibration_keys``), else by the
-pixels that stand for them. Samples of few values round to the same pixels by chance, so that meetings are compared with
-their number between samples of one set.
+Samples are compared by their raw values where the network keeps keys of them (``calibration_keys``), else by their
+pixels. Samples of few values round to equal pixels by chance, so the number of matches is compared with the number of
+equal pairs within one set.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class TrainedNetwork(Protocol):
 
 
 def evenly_taken(images: int, most: int) -> NDArray[np.int64]:
-    """Places of at most ``most`` of a data set's images, for a network to store."""
+    """Indices of at most ``most`` evenly spaced images of a data set, as calibration images of a network."""
     chosen = np.linspace(0, images - 1, min(most, images)).astype(np.int64)
     parts = -(-len(chosen) // TOGETHER)
     return np.concatenate([chosen[part::parts] for part in range(parts)])
@@ -55,8 +55,8 @@ def seen_images(
     inputs: NDArray[np.float32] | None = None,
     watch: Watch | None = None,
 ) -> tuple[Flags, Flags]:
-    """Which of some samples (n, …) calibrated a network, and which it was fine-tuned on, (n,) each; not those that met
-    by chance, whose number ``watch`` hears.
+    """Flags of samples (n,): those that calibrated a network, and those it was fine-tuned on; a match that chance
+    explains is not flagged, and ``watch`` hears how many there were.
 
     Args:
         inputs: raw values of the samples, (n, …); None: images are all there is.
@@ -70,12 +70,12 @@ def seen_images(
 
 
 def shared_images(images: NDArray[np.uint8], others: NDArray[np.uint8], watch: Watch | None = None) -> Flags:
-    """Which of some images (n, …) are also among others (m, …), (n,); none if chance explains as many."""
+    """Flags (n,) of images (n, …) that are also in ``others`` (m, …); all False where chance explains the matches."""
     return _met(sample_keys(images), sample_keys(others), images[0].size if len(images) else 0, watch)
 
 
 def _met(keys: Keys, others: Keys, values: int, watch: Watch | None, *, exact: bool = False) -> Flags:
-    """Keys that are among others, unless chance explains as many pairs of equal samples.
+    """Flags of keys found among ``others``; no flag if chance explains as many pairs of equal samples.
 
     Of n samples and m others, P pairs within both sets tell the chance that two samples are equal; up to
     (P + 3 √P + 5) / (n (n − 1) / 2 + m (m − 1) / 2) · n · m pairs between the sets are chance, without the 5 where
@@ -100,7 +100,7 @@ def _met(keys: Keys, others: Keys, values: int, watch: Watch | None, *, exact: b
 
 
 def _pairs(counts: NDArray[Any]) -> float:
-    """Pairs of equal samples."""
+    """Number of pairs of equal samples, from the count of each distinct sample."""
     return float((counts * (counts - 1.0)).sum()) / 2
 
 

@@ -57,8 +57,8 @@ LEAST_SHOWN_US = 0.005  # targets that lie this close to their levels are said t
 def sample_layers(
     job: Deployment, exact: Exact, measured: Mapping[str, LayerSums]
 ) -> tuple[tuple[LayerSample, ...], tuple[SumsBeside, ...]]:
-    """Level sums of every layer for the same, exact input codes: chip, ideal, virtual chips, as they are tuned; and
-    the same without the tune."""
+    """Level sums of every layer for the same, exact input codes: of the chip, ideal, and of virtual chips, as tuned;
+    and the same without the tune."""
     virtual = job.virtual_chips(conditioned=True, chips=LAYER_CHIPS)
     codes = {name: inputs for name, (inputs, _) in exact.items()}
     simulated = virtual.layer_sums(codes)
@@ -132,7 +132,7 @@ def collect(
 
 
 def scores_of(answers: RunAnswers, task: Task) -> dict[str, NDArray[np.float64]]:
-    """Scores of every sample by column, (rows, samples); none of classes, whose logits say it, nor of set metrics."""
+    """Scores of every sample by column, (rows, samples); empty for classes (their logits tell) and for set metrics."""
     if task.metric.binary or not task.metric.paired:
         return {}
     names = {"float": "floats", "ideal": "ideal", "simulated": "simulated", "measured": "measured"}
@@ -143,9 +143,9 @@ def scores_of(answers: RunAnswers, task: Task) -> dict[str, NDArray[np.float64]]
 def most_different(
     task: Task, measured: NDArray[np.int32], simulated: NDArray[np.int32], answers: RunAnswers
 ) -> list[int]:
-    """Positions of the samples that the chip does worse than the virtual chips, by their scores, clearest first.
+    """Positions of the samples where the chip scores below the virtual chips, largest difference first.
 
-    Of a set metric by the distance of the outputs instead, as there are no scores.
+    With a set metric, which has no scores by sample, the distance of the outputs decides.
     """
     kept = measured.shape[1]
     if task.metric.paired:
@@ -248,7 +248,7 @@ def of_any_run(
     watch: Watch,
     name: str = "",
 ) -> dict[str, Any]:
-    """Fields of a report that hold whether a chip answered on a wire or a file did; ``name`` of the network."""
+    """Report fields common to a deployment and to answers read from a file; ``name`` of the network."""
     return {
         "network": NetworkIdentity(
             name=name,
@@ -306,7 +306,7 @@ def stuck_cells(program: ConductanceProgram, record: CalibrationRecord, targets_
 
 
 def digests(program: ConductanceProgram, data: Dataset, source: str, **held: str) -> dict[str, str]:
-    """Digests of a run; ``source``: of the program before its targets moved."""
+    """Digests of a run; ``source``: digest of the program before drift compensation moved its targets."""
     return {
         "network": program.network_digest,
         "program": source,
@@ -318,7 +318,7 @@ def digests(program: ConductanceProgram, data: Dataset, source: str, **held: str
 
 
 def aim_notes(program: ConductanceProgram) -> tuple[str, ...]:
-    """Where the cells were written beside their levels: for which age, and from whose drift."""
+    """A note on targets that are offset for drift: how far, for which age, whose drift; empty if at their levels."""
     aims = program.aims
     if aims is None:
         return ()

@@ -1,4 +1,4 @@
-"""Where the gap comes from: the run's images simulated with every combination of a chip's error sources.
+"""Split the accuracy gap by cause: the run's images simulated with every combination of a chip's error sources.
 
 The game of ``hil.verdict.cause_split``: a coalition is a set of error sources (``cim.record.error_sources``), its value
 the accuracy or another metric (and each layer's error energy) of virtual chips that have these and no others. They are
@@ -62,7 +62,7 @@ LAST = {"calibration error": ErrorSource.CALIBRATION}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one coalition does: scores (chips, n), more is better, and each layer's mean square error (chips,)."""
+    """Result of one coalition: scores (chips, n), more is better, and each layer's mean square error (chips,)."""
 
     right: NDArray[Any]
     energy: Mapping[str, NDArray[np.float64]]
@@ -151,7 +151,7 @@ def _split_gap(
 
 
 def gained(job: Deployment) -> int:
-    """1 where more of the metric is better, −1 where less is: times it, more is better."""
+    """Sign of the metric: 1 where more is better, −1 where less is better."""
     return 1 if job.scoring.task.metric.greater else -1
 
 
@@ -168,14 +168,14 @@ def coalitions(players: Sequence[ErrorSource]) -> list[ErrorSource]:
 
 
 def images_enough(job: Deployment, answers: RunAnswers, runs: int) -> int:
-    """How many of the run's images the coalitions are run on: all up to ``cause_images``, fewer for large networks."""
+    """The number of images for each coalition: up to ``cause_images``, fewer for networks with many conversions."""
     most = min(answers.seen, job.options.cause_images)
     conversions = answers.conversions / (job.options.repeats * answers.seen)
     return min(most, max(LEAST_IMAGES, int(BUDGET / max(1.0, conversions * runs))))
 
 
 class Coalitions:
-    """Virtual chips of one deployment with any set of parts."""
+    """Virtual chips of one deployment with any set of error sources."""
 
     def __init__(self, job: Deployment, early_age_s: float | None, chips: int) -> None:
         self.job, self.chips = job, chips
@@ -196,7 +196,7 @@ class Coalitions:
         return parts & self.present
 
     def distinct(self, wanted: Sequence[ErrorSource]) -> dict[ErrorSource, int]:
-        """Coalitions that have to be simulated, and with how many chips: the full one was, the empty one is ideal."""
+        """Coalitions to simulate, with their number of chips; the empty and the full one are known from the run."""
         done = (NOTHING, self.effective(EVERYTHING))
         parts = dict.fromkeys(p for w in wanted if (p := self.effective(w)) not in done)
         return {p: self.chips if ErrorSource.CALIBRATION in p else 1 for p in parts}
@@ -285,7 +285,7 @@ class Coalitions:
         )
 
     def cells_us(self, parts: ErrorSource, number: int) -> dict[int, NDArray[np.float64]]:
-        """Cells of virtual chip ``number``: with every part, as the run's own virtual chip has them."""
+        """Conductances of virtual chip ``number``, µS by slot; with all sources, those of the run's virtual chip."""
         cells = {}
         for slot, steps in self.estimated.items():
             cells[slot] = steps.with_sources(parts)
@@ -307,7 +307,7 @@ class Coalitions:
 def with_sources(
     program: ConductanceProgram, record: CalibrationRecord, parts: ErrorSource
 ) -> tuple[ConductanceProgram, CalibrationRecord]:
-    """Program and record of a chip that has only these parts; cells are the business of ``CellSteps``."""
+    """Program and record of a chip that has only these error sources; ``CellSteps`` treats the cells."""
     own = program.spec.macro
     macro = spec_with_sources(own, parts)
     if macro is not own:
@@ -320,7 +320,7 @@ def mean_square(errors: NDArray[np.integer]) -> float:
 
 
 def _cell_steps(job: Deployment, early_age_s: float | None) -> tuple[dict[int, CellSteps], dict[int, CellSteps]]:
-    """Target, early and late of every slot's cells: as they were read, and as they most plausibly were."""
+    """Target, early and late conductances of every slot's cells: as read, and as estimated from the readings."""
     read, estimated = {}, {}
     early = {m.slot: m.early_us for m in job.written.macros} if job.written else {}
     for slot, targets in targets_by_slot_us(job.program):

@@ -39,14 +39,14 @@ def record_for(
     keep: Path | None,
     watch: Watch,
 ) -> CalibrationRecord:
-    """The record that was given, else one of the macros in use that is measured now; what they held is lost then.
+    """The given record, else a new calibration of the macros in use, which overwrites their cells.
 
     Args:
-        date: of a record that is measured; None: now.
-        keep: folder that it is written to; None: nowhere.
+        date: date of a new record; None: now.
+        keep: folder for the record; None: it is not written.
 
     Raises:
-        MismatchError: it is of another chip, description or firmware, or lacks a macro in use.
+        MismatchError: the record is of another chip, description or firmware, or lacks a macro in use.
     """
     if given is not None:
         watch.found("calibrate", f"nothing: as in the record of {given.date[:16].replace('T', ' ')}")
@@ -67,9 +67,9 @@ def record_of_runs(
     settings: RunSettings,
     watch: Watch,
 ) -> CalibrationRecord | None:
-    """The newest record of this chip among the runs beside ``folder``, noted; None: there is none that holds.
+    """The newest valid record of this chip among the runs beside ``folder``; None: no record is valid.
 
-    A run that goes on takes the one that it took.
+    A resumed run keeps the record that it began with.
     """
     temperature_c = chip_temperature_c(driver)
     if work.has(FOUND_FILE):
@@ -99,7 +99,7 @@ def keep_record(record: CalibrationRecord, folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class EarlierRecord:
-    """A record that was found, or none, and why, in words; ``text`` is empty where there was nothing to say."""
+    """A valid record of an earlier run and its path, or None; ``text`` says why it was used or not, or is empty."""
 
     record: CalibrationRecord | None = None
     path: Path | None = None
@@ -107,7 +107,7 @@ class EarlierRecord:
 
 
 def with_writer(report: AgreementReport, folder: RunFolder) -> AgreementReport:
-    """The report with a note of which run beside ``folder`` wrote what the chip held, and what came of it, if known."""
+    """The report, noting which earlier run beside ``folder`` wrote the program that the chip held, and its result."""
     if report.cells.unreached is not None:  # this run did
         return report
     others = [other for other in folder.final.parent.iterdir() if other.absolute() != folder.part]
@@ -198,7 +198,7 @@ def _records_of(runs: Path, driver: ChipDriver, but: Path | None) -> list[tuple[
 
 
 def _unfit(record: CalibrationRecord, macros: tuple[int, ...], age_s: float, temperature_c: float | None) -> str:
-    """Why a record of this chip does not serve this run; empty when it does."""
+    """The reason why a record of this chip is not valid for this run; empty when it is valid."""
     missing = [m for m in macros if m not in record.macros]
     if missing:
         return f"lacks macro {missing[0]}" + (f" and {len(missing) - 1} others in use" if missing[1:] else "")

@@ -55,11 +55,11 @@ class ChipRun(Protocol):
 
     @property
     def times_ns(self) -> list[int]:
-        """Chip time at the ends of measuring."""
+        """Chip times at the start and the end of measuring, ns."""
 
     @property
     def ages_s(self) -> tuple[float, float] | None:
-        """Youngest and oldest macro read, where ``times_ns`` does not say it."""
+        """Youngest and oldest age of a macro when read, s; None: ``times_ns`` and the writing times give them."""
 
     @property
     def tuned(self) -> Tuned | None:
@@ -80,10 +80,10 @@ class ChipRun(Protocol):
 
 @runtime_checkable
 class LeavesTune(Protocol):
-    """A run whose whole program is still on the chip, so that it can be measured again without its tune."""
+    """A chip run that still holds the whole program, so that it can be measured again without its tune."""
 
     def untuned_again(self, watch: Watch) -> NDArray[np.int32]:
         """Measure the first images without the tune once more: ``untuned``, with a further pass."""
 
     def leave_tune(self) -> None:
-        """Answer without the tune from now on."""
+        """Run without the fitted gains and offsets from now on."""

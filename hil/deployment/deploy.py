@@ -127,8 +127,8 @@ def deploy(
 def run_in(folder: RunFolder, work: WorkFolder, settings: RunSettings, watch: Watch) -> AgreementReport:
     """Make the run of ``settings``, or go on with it, in an unfinished folder.
 
-    A chip that restarts on the way is asked for the rest, as if the run had been interrupted and resumed; one that
-    lost its clock is not written again unasked.
+    If the chip restarts meanwhile, the run resumes as after an interruption; a chip that lost
+    its clock is not programmed again without consent.
     """
     most = MOST_RESTARTS if settings.reconnect_timeout_s else 0
     for restarts in range(most):
@@ -142,7 +142,7 @@ def run_in(folder: RunFolder, work: WorkFolder, settings: RunSettings, watch: Wa
 def run_once(
     folder: RunFolder, work: WorkFolder, settings: RunSettings, watch: Watch, *, anew: bool
 ) -> AgreementReport:
-    """The run, until it is complete or something ends it; ``anew``: a chip that lost its clock may begin it again."""
+    """The run until it is complete or fails; ``anew``: a chip that lost its clock may be programmed again."""
     options, network, source = settings.options, settings.network, settings.source
     with opened_port(settings.address) as port:  # what is missing is said before work is done
         if Path(network or BUNDLED_NETWORK).suffix != ".h5":
@@ -275,11 +275,11 @@ def images_of_run(
 
 
 def network_on_chip(job: Deployment, exact: Exact, images: NDArray[np.uint8], watch: Watch, *, force: bool) -> ChipRun:
-    """Carry the recipe out on the chip; of a network in several rounds each runs for all ``images`` on the way.
+    """Apply the recipe on the chip. With several rounds, each is written and runs all ``images`` before the next.
 
     Args:
-        images: of the run, in run order.
-        force: write it although the chip holds it.
+        images: all images of the run, in run order.
+        force: program the cells even if the chip holds this program.
     """
     program, options, targets = job.program, job.options, job.targets
     if program.rounds == 1:
@@ -303,13 +303,13 @@ def write_whole(
     *,
     force: bool,
 ) -> WholeRun:
-    """Carry the recipe of ``options`` out on a chip that takes the whole program, which then answers images.
+    """Program a chip that holds the whole network by the recipe of ``options``, and tune it; then it can run images.
 
     Args:
         inputs: input codes of every layer for training images, for the corrections.
-        targets: what it is tuned towards; None: it is not.
-        images: that run before it is tuned.
-        force: write it although the chip holds it.
+        targets: outputs that the tune aims at; None: no tune.
+        images: images that run before the tune, to compare.
+        force: program the cells even if the chip holds this program.
     """
     target = wired_target(driver, record, options, watch, force=force or program.residual)
     whole = WholeRun(target, options, images if targets is not None else None)
@@ -339,7 +339,7 @@ def run_looks(
 ) -> tuple[Deployment, RunAnswers]:
     """Run one interim analysis after another until *this chip* is judged to agree or disagree, or the plan ends.
 
-    A tune that harms is left out: then the chip is measured twice, and the looks ``before`` stay beside the others.
+    A harmful tune is undone and the chip measured again; ``before`` keeps the answers with the tune.
 
     ``such``: virtual chips of *other chips*; ``cores`` simulate while the chip measures.
     """

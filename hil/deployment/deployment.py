@@ -1,4 +1,4 @@
-"""A deployment under way: all that the chapters of one run share."""
+"""A deployment in progress: the data that all stages of one run share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MOST_SATURATED = 0.02  # of a layer's conversions, as the compiler expects them:
 
 @dataclass(frozen=True)
 class Deployment:
-    """All that a run needs once the chip is open and programmed, or, for chips programmed again, about to be."""
+    """State of a run once the chip is open: program, record, data and settings, and after programming its readings."""
 
     driver: ChipDriver
     program: ConductanceProgram
@@ -57,7 +57,7 @@ class Deployment:
 
     @property
     def running(self) -> ConductanceProgram:
-        """The program that the chip runs."""
+        """The program that the chip runs: tuned, if it was tuned, else as compiled."""
         return self.program if self.tuned is None else self.tuned.program
 
     @property
@@ -85,7 +85,7 @@ class Deployment:
         tuned: bool = True,
         mode: SimulationMode = SimulationMode.EXACT,
     ) -> VirtualChips:
-        """Virtual chips of this deployment: as read back, or programmed again; tuned as this chip was."""
+        """Virtual chips, tuned as this chip was; ``conditioned``: with its cells as read back, else programmed anew."""
         return VirtualChips(
             self.program,
             self.record,

@@ -76,7 +76,7 @@ class DeploymentCost:
         return sum(part.seconds(baud) for part in self.parts.values())
 
     def table(self, baud: int, max_pulses: int, without: DeploymentCost | None = None) -> Table:
-        """The cost in words; ``without``: that of a chip without what keeps a line free."""
+        """The cost as a table; ``without``: cost on a chip without plans and packed bodies, for comparison."""
         named = {name.replace("_", " "): part for name, part in self.parts.items()}
         named[f"{self.images} images"] = named.pop("inference")
         named["all"] = sum(named.values(), WireEstimate())
@@ -172,7 +172,7 @@ def estimate(
 
 
 def _parts(program: ConductanceProgram) -> list[ConductanceProgram]:
-    """The program by rounds."""
+    """The program of each round."""
     return [program] if program.rounds == 1 else [part_of_round(program, n) for n in range(program.rounds)]
 
 
@@ -180,7 +180,7 @@ def _parts(program: ConductanceProgram) -> list[ConductanceProgram]:
 
 
 def _reading_again(chip: CountingChip, parts: list[ConductanceProgram], options: DeployOptions) -> WireEstimate:
-    """What reading the cells again after the images costs on the wire."""
+    """Wire cost of reading the cells once more after the last image."""
     reads = options.read_back_reads
     return chip.count(lambda: [read_back(chip.driver, p.macros, reads=reads, sample=0, watch=Watch()) for p in parts])
 
@@ -188,7 +188,7 @@ def _reading_again(chip: CountingChip, parts: list[ConductanceProgram], options:
 def _layers(
     chip: CountingChip, program: ConductanceProgram, parts: list[ConductanceProgram], options: DeployOptions
 ) -> WireEstimate:
-    """Layers and plan that a chip is given, again after the tune, and the sums of its layers."""
+    """Wire cost of loading layers and plan, once more after the tune, and of reading the sums of single layers."""
     exact = exact_layers(program, _stand_ins(program, options.layer_images))
     fresh = CountingChip(chip.spec, chip.capabilities, chip.payload, chip.address)
     tuned = len(options.recipe.tune_images(program)) > 0
@@ -209,7 +209,7 @@ def _layers(
 def _untuned(
     chip: CountingChip, program: ConductanceProgram, parts: list[ConductanceProgram], options: DeployOptions
 ) -> WireEstimate:
-    """What running the first images once without the tune costs on the wire."""
+    """Wire cost of running the first images before the tune."""
     if not len(options.recipe.tune_images(program)):
         return WireEstimate()
     return _inference(chip, program, parts, min(options.untuned_images, options.samples), 1)
@@ -218,7 +218,7 @@ def _untuned(
 def _inference(
     chip: CountingChip, program: ConductanceProgram, parts: list[ConductanceProgram], images: int, repeats: int
 ) -> WireEstimate:
-    """Batches of one size cost the same, so one of each size is sent."""
+    """Wire cost of running all images; batches of equal size cost the same, so only one of each size is counted."""
     whole, rest = divmod(images, IMAGES_IN_FLIGHT)
     cost = WireEstimate()
     for size, times in ((IMAGES_IN_FLIGHT, whole), (rest, 1)):
@@ -238,7 +238,7 @@ def _inference(
 
 
 def _stand_ins(program: ConductanceProgram, images: int) -> NDArray[np.uint8]:
-    """Images as those that will come: stored training images, or black ones."""
+    """Substitutes for the images of the run: stored training images, or black images."""
     channels, height, width = program.input.shape
     shape = (images, height, width, channels)
     stored = program.calibration_images
@@ -246,9 +246,9 @@ def _stand_ins(program: ConductanceProgram, images: int) -> NDArray[np.uint8]:
 
 
 def with_chosen_age(driver: ChipDriver, options: DeployOptions, work: WorkFolder, watch: Watch) -> DeployOptions:
-    """The options with the age that whoever watches chooses where it passes by the clock, on a chip without WAIT.
+    """Let the user choose the age of the cells on a chip without WAIT, where the host must wait in real time.
 
-    Before the first pulse; a run that goes on keeps what was chosen.
+    Asked before the first pulse; a resumed run keeps the choice.
     """
     planned = duration(options.age_s)
     if Capability.WAIT in driver.capabilities or options.age_s < ASKED_FROM_S:
@@ -264,10 +264,8 @@ def with_chosen_age(driver: ChipDriver, options: DeployOptions, work: WorkFolder
 def say_plan(
     driver: ChipDriver, program: ConductanceProgram, baud: int, options: DeployOptions, watch: Watch, *, calibrate: bool
 ) -> None:
-    """Say, before anything is written, what is done and what it costs; note that a run will take more than ten minutes,
-    and where they go.
-
-    A serial line carries the bytes; real silicon is waited for until its cells have the age.
+    """Show the plan of a deployment before any cell is written; note a run of more than ten minutes, and where the time
+    goes: to bytes on a serial line, or to silicon until its cells have the planned age.
     """
     watch.found("compile", plan_of(program, options.recipe_of(program)).in_brief)
     serial, silicon = is_serial(driver.address), driver.description.kind == "silicon"

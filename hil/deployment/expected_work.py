@@ -68,7 +68,7 @@ def expected_prediction(
 def expected_stages(
     driver: ChipDriver, program: ConductanceProgram, options: DeployOptions, looks: tuple[int, ...], *, calibrate: bool
 ) -> tuple[PlannedStage, ...]:
-    """Stages of a deployment on the chip behind ``driver``, to the report; what may not be needed counts by its chance.
+    """Stages of a deployment on the chip behind ``driver``; one that may be skipped counts with its probability.
 
     Args:
         looks: image counts of the interim analyses, ascending.

@@ -1,4 +1,4 @@
-"""Weights of others become a net.pt: graph, calibration images from a training split, bit widths."""
+"""Pretrained weights become a net.pt: graph, calibration images from a training split, bit widths."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ STORED_LARGE = 128  # otherwise: their maps are so large that half of them are l
 
 
 def without_last_softmax(graph: NetworkGraph, watch: Watch) -> NetworkGraph:
-    """The graph with its logits, where a softmax of them comes last: the order of classes is the same, training and
-    codes are better off."""
+    """The graph without a softmax at its end, so that it gives logits: the predicted class is the same, and logits suit
+    training and integer codes better."""
     last = graph.nodes[-1]
     if not isinstance(last, Softmax) or not graph.classes or len(graph.nodes) < 2:
         return graph
@@ -48,7 +48,7 @@ def without_last_softmax(graph: NetworkGraph, watch: Watch) -> NetworkGraph:
 def input_of(
     training: Dataset, given: Preprocess | None, source: Path
 ) -> tuple[tuple[int, int, int], Preprocess | None]:
-    """(channels, height, width) and preprocessing of a network for these samples; values say their own ends."""
+    """(channels, height, width) and preprocessing of a network for these samples; values get their own range."""
     if training.inputs is None:
         if given is None and source.suffix in (".onnx", ".pt2"):
             raise UsageError(
@@ -100,8 +100,8 @@ def import_network(
     """Import a state dict, safetensors or ONNX file, or the model of a library, with ``images`` training images of
     ``data`` for calibration.
 
-    Of values instead of images the ends of each channel become mean and std, unless they are given
-    (``hil.datasets.input_values``). ``task`` "" is what data and outputs suggest.
+    For samples of values instead of pixels, the range of each channel sets mean and std, unless they are given
+    (``hil.datasets.input_values``). ``task`` "": inferred from data and outputs.
 
     Args:
         source: path of the weights or of a whole network, or name of a library's model.
@@ -209,8 +209,8 @@ def architecture_of(
 
 
 def _models(keys: frozenset[str], stem: str) -> list[tuple[str, str]]:
-    """Models of libraries that are installed, those first whose names stand in ``stem``; of timm only those whose first
-    layer and classifier are among ``keys``."""
+    """Models of installed libraries, first those whose names occur in ``stem``; timm models only if ``keys`` has their
+    first layer and classifier."""
 
     def in_keys(value: Any) -> bool:
         return bool(keys & set(value if isinstance(value, tuple | list) else (value,)))

@@ -35,7 +35,7 @@ LayersAlone = Callable[[MatrixStep, NDArray[np.int16], int], "LayerSums"]
 class MeasuredLayers:
     """Whole layers on the chip: it adds tiles, corrects and requantises; activations come back.
 
-    Each copy of a layer is a layer of its own to the chip.
+    The chip treats each copy of a layer as a separate layer.
 
     Satisfies ``mapping.program.execute.RunsLayers``. Layers are sent once, when the object is made.
     """
@@ -80,7 +80,7 @@ class MeasuredLayers:
 def measured_multiply(
     driver: ChipDriver, program: ConductanceProgram, corrections: Corrections
 ) -> MeasuredSums | MeasuredLayers:
-    """The smallest answer that the chip offers: whole layers that it has room for, else sums of tiles.
+    """Runs whole layers on the chip where it has room for them, else reads sums of tiles and adds them on the host.
 
     Raises:
         UsageError: the program takes several rounds, and the chip holds one at a time.
@@ -104,7 +104,7 @@ class LayerSums:
     count: Conversions
 
     def __add__(self, other: LayerSums) -> LayerSums:
-        """Sums of a layer that is spread over several rounds: those of its parts together."""
+        """Sums of a layer whose tiles lie in several rounds: the sums of both parts, and all their conversions."""
         total, ends = self.count.total + other.count.total, self.count.saturated + other.count.saturated
         return LayerSums(self.sums + other.sums, Conversions(total, ends))
 
@@ -146,8 +146,8 @@ def _by_plan(driver: ChipDriver, program: ConductanceProgram, corrections: Corre
 
 
 def _by_products(driver: ChipDriver, corrections: Corrections) -> LayersAlone:
-    """How single layers are measured on a chip that computes tiles: the host asks for the products of the tiles and
-    adds them up."""
+    """A function that measures the level sums of one layer from products of its tiles, which the host adds; for chips
+    that compute single tiles only."""
     chip = MeasuredSums(driver, corrections, apart=True)
 
     def measured(step: MatrixStep, codes: NDArray[np.int16], sample: int) -> LayerSums:

@@ -25,7 +25,7 @@ from mapping.program.conductance import ConductanceProgram
 
 @dataclass
 class RunAnswers:
-    """Logit codes and scores of the samples seen so far, in run order, and what was judged of them.
+    """Logit codes and scores of the samples seen so far, in run order, and the interim judgements on them.
 
     Logits are those of the first samples only where outputs are wide; scores are those of all.
     """
@@ -74,7 +74,7 @@ class RunAnswers:
 def plan_images(
     data: Dataset, program: ConductanceProgram, options: DeployOptions, watch: Watch | None = None
 ) -> tuple[NDArray[np.int64], tuple[int, ...]]:
-    """Order of the images (fixed by the seed before the first one) and the planned looks.
+    """Order of the images, fixed by the seed, and the image counts at which interim analyses are planned.
 
     Raises:
         FileError: an image to be scored served calibration or fine-tuning (decision 0008).
@@ -113,10 +113,10 @@ def judged(
     looks: tuple[int, ...],
     scoring: Scoring,
 ) -> Judgement:
-    """Judge the answers so far. Of a chip that is measured twice, the second time at half the error rates.
+    """Judge the answers so far; at half the error rate if the chip is measured a second time, without its tune.
 
     Args:
-        simulated: the virtual chips: "simulated" on the cells that were read back, "again" on cells written again.
+        simulated: which virtual chips: "simulated" with cells as read back, "again" with cells programmed anew.
     """
     alpha = 0.05 if answers.before is None else 0.025
     measured, virtual = np.concatenate(answers.measured, axis=1), np.concatenate(getattr(answers, simulated), axis=1)

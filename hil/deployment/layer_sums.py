@@ -1,4 +1,4 @@
-"""Exact input codes and level sums of single layers: what layer samples are measured and simulated on."""
+"""Exact input codes and level sums of single layers: the reference for layers on the chip and on virtual chips."""
 
 from __future__ import annotations
 

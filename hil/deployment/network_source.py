@@ -87,10 +87,10 @@ def images_asked(asked: NetworkOptions, *, any_kind: bool = True) -> Dataset:
 def bundled_on(
     network: Path | None, asked: NetworkOptions, recipe: Recipe, watch: Watch
 ) -> tuple[Path | None, NetworkOptions]:
-    """Network and data of a command that may have named neither: the largest bundled network that the chip holds by a
-    recipe, which may write it in rounds; a bundled network has test samples of its own.
+    """Network and data of a command. If the user named neither: the largest bundled network that the chip holds under
+    the recipe (perhaps in rounds), with its own test samples.
 
-    None stays for ``BUNDLED_NETWORK``; where not even the smallest fits, it is the smallest that is refused.
+    None means ``BUNDLED_NETWORK``; where no network fits, the smallest is returned and refused later.
     """
     if network is None and asked.data is None:
         spec = load_chip(asked.chip, macros=asked.macros)
@@ -106,7 +106,7 @@ def bundled_on(
 
 
 def check_room(file: NetworkFile, spec: ChipSpec, recipe: Recipe) -> None:
-    """Raises ``CannotMap`` where the chip has no place for a network by a recipe: without compiling it."""
+    """Raise ``CannotMap`` if the chip has no room for the network under the recipe; the network is not compiled."""
     from mapping.layout.lay_out import LayoutOptions
     from mapping.workload import placed, unplaced_workload
 
@@ -136,8 +136,8 @@ def program_of(
 ) -> tuple[ConductanceProgram, NetworkGraph | None]:
     """The compiled program of a network file, and its float graph (None for a program file).
 
-    ``scales``: None: the usual rule, unless another keeps more (``mapping.scale_choice``); what is lost is noted.
-    ``recipe``: what is done to the network; None: layers stand again on cells that would be idle. ``task`` is for ONNX
+    ``scales``: None: the usual rule, unless another loses less accuracy (``mapping.scale_choice``), which is noted.
+    ``recipe``: techniques; None: the usual ones, with copies of layers on spare cells. ``task`` is for ONNX
     files and exported programs, which are imported on the way.
     """
     from mapping.compile import compile_network  # late: help reads the names above

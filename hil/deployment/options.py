@@ -52,7 +52,7 @@ def usual_recipe(*having: str, without: Sequence[str] = ()) -> Recipe:
 
 @dataclass(frozen=True, slots=True)
 class TechniqueOptions:
-    """Techniques for a network on a chip: those of an effort, further ones, and those that are left out."""
+    """Techniques for a network on a chip: those of an effort level, techniques added to it, and techniques left out."""
 
     effort: int | None = setting(
         None, "0: as compiled, 1: what costs neither macros nor training, 2: what free macros and chip time allow, "
@@ -79,12 +79,13 @@ class TechniqueOptions:
         return self.effort == TRAINING
 
     def recipe(self, network: str | Path | None = None) -> Recipe:
-        """The recipe of the effort, after the techniques; of none that which a program file holds, else the usual one.
+        """The recipe of the effort, with techniques added or left out; without an effort, of a program file, else the
+        usual.
 
         A compiled program keeps its layout.
 
         Raises:
-            mapping.recipe.technique.RecipeError: as ``usual_recipe``; a stored recipe that is none.
+            mapping.recipe.technique.RecipeError: as ``usual_recipe``; the stored recipe is invalid.
         """
         stored = None
         if self.effort is not None:
@@ -99,7 +100,7 @@ class TechniqueOptions:
 
 @dataclass(frozen=True, slots=True)
 class NetworkOptions:
-    """Chip and images that a network is for, and what a file that is imported on the way does not say itself.
+    """Chip and images of a network, and facts that an ONNX or exported file lacks when it is imported first.
 
     ``data`` None: the bundled images. ``mean``, ``std``: of each channel, of pixels in 0…1; activation ranges come from
     the training split of ``data``. ``trust``: formats that can run code may do so.
@@ -141,7 +142,7 @@ class BitOptions:
 
     @property
     def any(self) -> bool:
-        """Whether any was asked for."""
+        """Whether any bit width was given."""
         return self != BitOptions()
 
     @property
@@ -155,10 +156,10 @@ class BitOptions:
 
 @dataclass(frozen=True, slots=True)
 class PlaceOptions:
-    """How weights of a program become cells, and where they lie.
+    """How weights become cells, and how tiles are placed.
 
     Raises (on reading):
-        UsageError: a name that there is none of, or no number.
+        UsageError: an unknown name, or text in place of a number.
     """
 
     bits: str = setting(
@@ -185,7 +186,7 @@ class PlaceOptions:
 
     @property
     def loss(self) -> float | None:
-        """Share of the answers that the fewest bits may lose; None: bits are not chosen."""
+        """Accuracy loss allowed when bits are chosen automatically, as a fraction; None: bits are not chosen."""
         from mapping.auto_bits import LOSS
 
         name, _, points = self.bits.partition("=")
@@ -238,12 +239,12 @@ def _one_of(kind: type[Kind], name: str, option: str) -> Kind:
 class DeployOptions:
     """How a run is made; ``hil deploy`` reads its defaults here.
 
-    ``samples`` is the largest number of images; looks are planned below it. ``age_s`` is chip
+    ``samples`` is the largest number of images; interim analyses are planned below it. ``age_s`` is chip
     time between programming and reading. ``tolerance`` is a score of the metric: a fraction of a share, None: the usual
     one; ``tolerance_in_units`` the same in the metric's unit, points of a share, and goes first. ``task``, ``metric``
-    "": those of the network file. ``causes``: the gap is split by cause, for which cells are read right after writing.
-    ``mode`` is a ``SimulationMode``; auto: fast where it was shown to be as good as exact. ``effort`` is that of
-    ``TechniqueOptions``; a ``recipe`` that is given takes its place.
+    "": those of the network file. ``causes``: split the gap by cause; for it, cells are read right after writing.
+    ``mode`` is a ``SimulationMode``; auto: fast where it is as accurate as exact. ``effort`` is that of
+    ``TechniqueOptions``; a ``recipe`` overrides it.
     """
 
     samples: int = setting(
@@ -319,12 +320,12 @@ class DeployOptions:
         return self.recipe.laid_out(LayoutOptions())
 
     def compiled_for(self, program: ConductanceProgram) -> DeployOptions:
-        """Options with the techniques that a program was compiled for, where no others are asked for."""
+        """Options with the techniques that a program was compiled for, unless the user named techniques."""
         others = self.effort is not None or self.recipe != USUAL_RECIPE
         return self if others or not program.recipe else replace(self, recipe=Recipe.of_text(program.recipe))
 
     def recipe_of(self, program: ConductanceProgram) -> Recipe:
-        """What is done to ``program`` on chips of every kind: its lower slices are written where it has them.
+        """The recipe for ``program`` with the run's age and reads; with its lower slices if it has residual slices.
 
         Raises:
             mapping.recipe.technique.RecipeError: the program has residual slices, and cells are to be rewritten.

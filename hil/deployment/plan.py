@@ -19,7 +19,7 @@ from mapping.recipe.recipe import Recipe
 
 
 def plan_of(program: ConductanceProgram, recipe: Recipe, record: CalibrationRecord | None = None) -> DeploymentPlan:
-    """The plan for a program; ``record``: of the chip, None: the models of the chip file."""
+    """The plan for a program; ``record``: law of the cells, from calibration; None: the models of the chip file."""
     counted, cost = count_recipe(program, recipe, record), known_cost(program, recipe)
     return DeploymentPlan(
         recipe=str(recipe),
@@ -39,8 +39,8 @@ def plan_of(program: ConductanceProgram, recipe: Recipe, record: CalibrationReco
 
 
 def image_cost(program: ConductanceProgram, recipe: Recipe) -> ImageCost | None:
-    """Cost of one image of a program with what a recipe adds, beside the network as compiled; None where the cost model
-    has no equation for it."""
+    """Cost of one image under a recipe, beside the cost of the network as compiled; None where the cost model has no
+    equation for an operator."""
     used = _estimated(lambda: cost_as_deployed(program, recipe))
     bare = None if program.residual else _estimated(lambda: cost_as_compiled(program))  # else part of its weights
     return used if used is None or bare == used else replace(used, as_compiled=bare)

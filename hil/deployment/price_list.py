@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """An offer of a technique, with the first of its settings that the chip has a place for.
+    """An offer of a technique in the first of its settings for which the chip has room.
 
-    ``plan``: of the network with it and what it builds on; None: there is no place, and ``why`` says the reason.
+    ``plan``: of the network with this technique and those it requires; None: no room, for the reason in ``why``.
     """
 
     technique: Technique
@@ -37,7 +37,7 @@ class Priced:
 
     @property
     def price(self) -> tuple[float, ...]:
-        """What orders offers from cheap to dear: EDP of an image, then what writing takes; without a place, last."""
+        """Sort key from cheap to dear: EDP, word-line reads, cells, wear, writing time; infinite without a plan."""
         plan = self.plan
         if plan is None:
             return (math.inf,)
@@ -55,8 +55,8 @@ def price_list(
 
     Args:
         planned: the plan of a recipe; raises ``CannotMap`` where the chip has no place for it.
-        begun: what every recipe has; None: nothing.
-        settings: of techniques, where they are not the usual ones.
+        begun: techniques that every recipe contains; None: no technique.
+        settings: settings of techniques that differ from their defaults.
     """
     found = []
     for number, (kind, offer) in enumerate(offers()):
@@ -108,8 +108,8 @@ def planner(network: str | Path | None, source: NetworkOptions) -> Callable[[Rec
 
 
 def prices_of(network: str | Path | None, source: NetworkOptions, watch: Watch) -> dict[str, DeploymentPlan | str]:
-    """Plans by technique as ``--with`` takes it: of none ("compiled"), the default, all offers from cheap to dear, and
-    those whose gain was measured. Words where the chip has no place for it."""
+    """Plans by technique as named for ``--with``: "compiled" (none), the default, all offers from cheap to dear, and
+    techniques with a measured gain; where the chip has no room, a text with the reason."""
     planned = planner(network, source)
     found: dict[str, DeploymentPlan | str] = {"compiled": planned(Recipe()), str(USUAL_RECIPE): planned(USUAL_RECIPE)}
     found |= {str(one.technique): one.plan or one.why for one in price_list(planned, watch)}
@@ -122,8 +122,8 @@ def prices_of(network: str | Path | None, source: NetworkOptions, watch: Watch) 
 
 
 def price_table(prices: Mapping[str, DeploymentPlan | str], on: str) -> Table:
-    """What each gave where that was measured, and before it what it costs, as times the network as compiled; without
-    ``prices`` the gains alone."""
+    """A table of techniques: cost as a multiple of the compiled network, and the measured gain; without ``prices`` the
+    gains alone."""
     gains, where = dict[tuple[str, bool], list[Gave]](), dict[str, None]()
     for kind in techniques().values():
         for gave in kind.gave:

@@ -42,7 +42,7 @@ READ = Action(Act.READ)
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """What all have in common. ``over_time``: readings of a cell left alone, which ``hil chip fit`` takes as such."""
+    """Settings that all experiments share. ``over_time``: cells are only read; ``hil chip fit`` uses their ages."""
 
     name: ClassVar[str] = ""
     over_time: ClassVar[bool] = False
@@ -59,11 +59,7 @@ class Experiment:
         raise NotImplementedError
 
     def check(self, spec: ChipSpec) -> int:
-        """How many actions there are, each within the limits of the chip file.
-
-        Raises:
-            UsageError: with the value and its limit, before anything is done.
-        """
+        """The number of actions, once each is known to keep the limits of the chip file."""
         limits, count, pulses = spec.limits, 0, 0
         most = {Act.SET: limits.set_v, Act.RESET: limits.reset_v}
         for one in self.actions(spec):
@@ -134,7 +130,7 @@ class Staircase(Experiment):
 
 @dataclass(frozen=True, slots=True)
 class BipolarSweep(Experiment):
-    """SET pulses up to a voltage and back, then RESET pulses, a reading after each; so many times."""
+    """SET pulses up to a voltage and back, then RESET pulses likewise, each followed by a reading, in cycles."""
 
     name: ClassVar[str] = "sweep"
 

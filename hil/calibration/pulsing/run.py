@@ -29,7 +29,7 @@ _CELL = re.compile(r"(?:(\d+):)?(\d+)(?:-(\d+))?,(\d+)(?:-(\d+))?")
 
 @dataclass(frozen=True, slots=True, order=True)
 class CellAddress:
-    """Word line and bit line of one cell."""
+    """Macro, word line and bit line of one cell."""
 
     macro: int
     row: int
@@ -45,7 +45,7 @@ class CellAddress:
 
 @dataclass(frozen=True, slots=True)
 class CellReading:
-    """One reading: when (chip time since the experiment began), of what, after which pulse; ``pulses`` so far."""
+    """One reading of a cell: chip time since the experiment began, conductance, pulses so far and the last pulse."""
 
     cell: CellAddress
     time_s: float
@@ -56,7 +56,7 @@ class CellReading:
 
 @dataclass
 class Series:
-    """Readings of an experiment, in order; those that there are when it is interrupted."""
+    """Readings of an experiment in order; an interrupted experiment keeps the readings that it has."""
 
     experiment: Experiment
     spec: ChipSpec
@@ -70,10 +70,10 @@ class Series:
 
 
 def cells_named(texts: Sequence[str], spec: ChipSpec) -> tuple[CellAddress, ...]:
-    """Cells by their word lines and bit lines: "3,5", "0:3,5", "0:0-7,2-3"; macro 0 where none is said.
+    """Cells by their word lines and bit lines: "3,5", "0:3,5", "0:0-7,2-3"; macro 0 unless the text names one.
 
     Raises:
-        UsageError: no such cells on this chip.
+        UsageError: the chip does not have these cells.
     """
     found: dict[CellAddress, None] = {}
     for text in texts:
@@ -85,7 +85,7 @@ def cells_named(texts: Sequence[str], spec: ChipSpec) -> tuple[CellAddress, ...]
 
 
 def cells_of(text: str, spec: ChipSpec) -> tuple[int, range, range]:
-    """Macro, word lines and bit lines of one such text."""
+    """Macro, word lines and bit lines of one text as "0:0-7,2-3"."""
     matched = _CELL.fullmatch(text.strip())
     if matched is None:
         raise UsageError(f"{text!r:.60} names no cells", hint="hil board pulse noise --cell 0:3-7,5")
@@ -146,7 +146,7 @@ def run_experiment(
 
 
 def series_csv(series: Series) -> str:
-    """One reading a row, under the columns that ``hil chip fit`` takes and a few of its own."""
+    """The readings as CSV, one a row: the columns that ``hil chip fit`` reads, and further columns of pulses."""
     first: dict[CellAddress, float] = {}
     numbers = {cell: number for number, cell in enumerate(series.cells)}
     text = io.StringIO()

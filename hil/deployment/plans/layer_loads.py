@@ -1,4 +1,4 @@
-"""Layers as a chip is given them: with the digital part of the program, or so that they answer their level sums."""
+"""Messages that load a layer into a chip: with the program's digital part, or so that it returns its level sums."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def address(tile: Tile) -> TileAddress:
 
 
 def answering_sums(step: MatrixStep) -> MatrixStep:
-    """The step whose output codes are its level sums, in the order of its places."""
+    """A copy of the step without bias, requantisation or reordering, so that its output codes are its level sums."""
     return replace(step, bias=np.zeros_like(step.bias), requantise=AS_THEY_ARE, output_order=None)
 
 
 def layer_message(number: int, step: MatrixStep, corrections: tuple[Correction, ...]) -> LoadLayer:
-    """A layer as the chip takes it."""
+    """The LOAD_LAYER message of a layer: tiles, corrections, bias and requantisation."""
     group, requantise = step.group, step.requantise
     tiles = tuple(
         LayerTile(

@@ -1,6 +1,6 @@
 """A compiled network as the plan of a chip: values in its memory, and steps between them.
 
-A value's place is free again once its last reader is done, so that the memory is the largest set of values that live at
+Memory of a value is freed after its last use, so that the memory needed is the largest set of values alive at
 once, as far as first fit reaches it.
 """
 
@@ -40,7 +40,7 @@ class NoPlan(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """The one value that goes from the steps before ``at`` to those from there on."""
+    """The one value that crosses a cut of the network before step ``at``: its name, shape and range of codes."""
 
     at: int  # number of a step
     name: str
@@ -50,7 +50,7 @@ class Carried:
 
 
 def network_plan(program: ConductanceProgram, numbers: Numbers, since: Carried | None = None) -> Plan:
-    """The plan of a program whose layers are loaded under ``numbers``, or of its steps since a value.
+    """The plan of a program whose layers are loaded under ``numbers``, or of its steps after the cut at ``since``.
 
     Raises:
         NoPlan: a layer has an adapter, or lies on the chip in rounds.
@@ -70,7 +70,7 @@ def network_plan(program: ConductanceProgram, numbers: Numbers, since: Carried |
 
 
 def carried_values(program: ConductanceProgram) -> list[Carried]:
-    """Where a network can be cut in two, each with a layer: one value goes across, whose codes a pixel can have."""
+    """Cuts that divide a network into two parts with layers each, crossed by one value whose codes fit in a pixel."""
     steps, layers, found = program.steps, program.layers, list[Carried]()
     shapes, ends = {INPUT: program.input.shape, **step_shapes(program)}, {INPUT: _span(program.input.table)}
     last_use = {name: i for i, step in enumerate(steps) for name in step.inputs}
@@ -87,7 +87,7 @@ def carried_values(program: ConductanceProgram) -> list[Carried]:
 
 
 def flat_codes(shape: Shape, low: int) -> InputCodes:
-    """Codes of a value in place of an image's pixels: code − ``low``, one channel, so that the plan holds one table."""
+    """Input codes that pass a value of the network in place of an image: pixel = code − ``low``, in one channel."""
     first, *others = shape
     table = (np.arange(PIXELS) + low).astype(np.int16)[None]
     return InputCodes((1, first, math.prod(others)), 8, low < 0, table)
@@ -108,11 +108,11 @@ class PlanWriting:
         self._values = {INPUT: self._memory.take(given.shape, *self._ends[INPUT])}
 
     def plan(self) -> Plan:
-        """All steps so far; the last one gives the answer."""
+        """The plan of all steps so far; the last step gives the answer."""
         return Plan(self._memory.size, self._given.table, tuple(self._memory.values), tuple(self._steps))
 
     def run(self, steps: Sequence[Step], layers: Mapping[str, MatrixStep], numbers: Numbers, macro: MacroSpec) -> None:
-        """Steps of a program in their order; values that none of them reads any more give their places back."""
+        """Steps of a program in their order; memory of values that no later step reads is freed."""
         last_use = {name: i for i, step in enumerate(steps) for name in step.inputs}
         for i, step in enumerate(steps):
             given = [self._shapes[name] for name in step.inputs]
@@ -132,18 +132,18 @@ class PlanWriting:
         shape: Shape,
         ends: tuple[int, int] | None = None,
     ) -> None:
-        """Append a step. Its codes lie between ``ends``; None: between the ends of its first input."""
+        """Append a step and its output value, whose codes lie in ``ends``; None: in the range of its first input."""
         self._shapes[name], self._ends[name] = shape, ends or self._ends[inputs[0]]
         self._values[name] = self._memory.take(shape, *self._ends[name])
         self._steps.append(PlanStep(instruction, tuple(self._values[n] for n in inputs), self._values[name]))
 
     def shaped(self, name: str, shape: Shape, low: int, high: int) -> None:
-        """The pixels of ``flat_codes`` in their shape; as pixels they are not needed any more."""
+        """Reshape the input of ``flat_codes`` to its own shape; then the memory of the input pixels is free."""
         self.put(name, plan.ReshapeCodes(), [INPUT], shape, (low, high))
         self._memory.give_back(self._values[INPUT])
 
     def some_places(self, name: str) -> None:
-        """Numbers of a layer's map at some places (``mapping.tune.fit_limits``), (outputs, places)."""
+        """Append steps that pick some positions of a layer's map (``mapping.tune.fit_limits``), (outputs, places)."""
         outputs, *lengths = self._shapes[name]
         places = math.prod(lengths)
         take = place_step(places)
@@ -173,7 +173,7 @@ def instruction_of(
 
 
 def _argument(value: Argument) -> RescaleRule | tuple[RescaleRule, ...] | NDArray[np.int32] | int:
-    """An argument of an operation as its instruction takes it."""
+    """An attribute of an operation (shape, axis, number) as its instruction encodes it."""
     match value:
         case Requantise():
             return _rule(value)
@@ -207,7 +207,7 @@ def _product(step: MatrixStep, turn: int, numbers: Numbers, macro: MacroSpec) ->
 
 
 def _whole(step: MatrixStep) -> tuple[range, range]:
-    """All rows and columns of a layer's output map; one place for a vector."""
+    """Ranges over all rows and columns of a layer's output map; one position for a vector."""
     w = step.group.window
     return (range(1), range(1)) if w is None else (range(w.out_height), range(w.out_width))
 
@@ -226,7 +226,7 @@ def _span(values: NDArray[np.integer]) -> tuple[int, int]:
 
 @dataclass
 class _Memory:
-    """Places of values in the memory of a plan, each at the first gap that takes it."""
+    """Memory of a plan: each value is placed in the first gap that holds it."""
 
     size: int = 0
     values: list[PlanValue] = field(default_factory=list)

@@ -31,7 +31,7 @@ IMAGES_TOGETHER = 32  # in one request
 
 @dataclass(frozen=True, slots=True)
 class TappedSums:
-    """Level sums of a layer, int32 (passes, n, outputs, places), and what it converted."""
+    """Level sums of a layer, int32 (passes, n, outputs, places), and its conversions."""
 
     sums: NDArray[np.int32]
     conversions: int
@@ -62,8 +62,8 @@ class Taps:
     def after(
         self, program: ConductanceProgram, layer: str, images: NDArray[np.uint8], sample: int
     ) -> NDArray[np.int32]:
-        """Sums of a layer for images, (n, outputs, places), with the steps of ``program`` before it; image i is sample
-        ``sample + i``."""
+        """Level sums of a layer for images, (n, outputs, places): the chip runs the steps of ``program`` before it,
+        too; image i is sample ``sample + i``."""
         if any(step.adapter is not None for step in program.matrices):
             raise NoPlan("the host executes adapters")
         before, layers = _before(program.steps, layer), program.layers
@@ -99,7 +99,7 @@ class Taps:
         return TappedSums(_shaped(plan, found), int(found.conversions.sum()), int(found.saturated.sum()))
 
     def _load(self, step: MatrixStep) -> None:
-        """Give the chip a layer, unless it has it so."""
+        """Load a layer into the chip unless it is loaded in this form already."""
         if self._loaded.get(step.name) is step:
             return
         corrections: tuple[Correction, ...] = self.corrections[step.name]
@@ -115,7 +115,7 @@ class Taps:
 
 
 def _before(steps: Sequence[Step], layer: str) -> list[Step]:
-    """The steps that lead to a layer, in their order, without itself; where one is read again, with its first use."""
+    """The steps that a layer depends on, in order; a layer used twice counts at its first use."""
     wanted, found = {layer}, list[Step]()
     for step in reversed(steps):
         if step.name in wanted:
@@ -125,5 +125,5 @@ def _before(steps: Sequence[Step], layer: str) -> list[Step]:
 
 
 def _shaped(plan: Plan, found: PlanResult) -> NDArray[np.int32]:
-    """Answers as (passes, n, outputs, places)."""
+    """Values of a plan's answer as (passes, n, outputs, places)."""
     return found.values.reshape(*found.values.shape[:2], *plan.answer.shape)
