@@ -202,11 +202,15 @@ def build(
     if (folder / "firmware").exists():
         return folder / "firmware"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as made:
+    with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as made:
         (Path(made) / "chip_config.h").write_text(config, "utf-8")
         include = ["-I", made, "-I", str(SOURCES / "core"), "-I", str(SOURCES / "die")]
         _run([program, *flags, *include, *map(str, sources), "-o", "firmware", *tail], Path(made))
-        shutil.copytree(made, folder, dirs_exist_ok=True)
+        try:
+            Path(made).rename(folder)
+        except OSError:  # another build of the same sources was ready first, and may run already
+            if not (folder / "firmware").exists():
+                raise
     return folder / "firmware"
 
 

@@ -17,6 +17,7 @@ from hil.cli import run
 from hil.driver.open_chip import connect
 from hil.driver.selftest.line import Bench
 from hil.driver.selftest.suite import CheckOutcome, run_on
+from hil.server import firmware_build
 from hil.server.firmware_build import SOURCES, build, config_header, sizes
 from hil.server.firmware_launch import running_firmware
 from hil.server.firmware_targets import TOOLCHAINS, FirmwareTarget
@@ -35,6 +36,26 @@ def needs(*tools: str) -> pytest.MarkDecorator:
 
 
 ARM, RISCV, QEMU = "arm-none-eabi-gcc", "riscv64-unknown-elf-gcc", "qemu-system-riscv32"
+
+
+@needs("gcc")
+def test_a_build_that_another_one_overtakes_leaves_the_program_that_runs(monkeypatch, tmp_path: Path) -> None:
+    def built() -> Path:
+        return build(FirmwareTarget.NATIVE, config_header(SPEC, 3, {}, "two"), cache=tmp_path)
+
+    def overtaken(*compiled: object) -> str:
+        monkeypatch.undo()
+        running.append(
+            subprocess.Popen([built(), "--pty", "--tether"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        )
+        return firmware_build._run(*compiled)
+
+    running: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr(firmware_build, "_run", overtaken)
+    assert built() == built()
+    running[0].kill()
+    running[0].communicate()
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 @needs(ARM, RISCV)
