@@ -70,10 +70,12 @@ class Section:
 
     Parts are a sentence, a ``Plot``, a ``Table``, ``Marked``, ``Bullets`` or ``Pictures``,
     each drawn by the macro of its class's name in parts.html. None is left out, and so is an empty section.
+    A section with a ``line``, which sums it up, shows its parts when a reader opens it.
     """
 
     title: str
     parts: tuple[Any, ...]
+    line: str = ""
 
     @property
     def tagged(self) -> list[tuple[str, Any]]:

@@ -83,6 +83,7 @@
     if (!window.Plotly) return;
     for (const [name, figure] of Object.entries(figures)) {
       const place = document.getElementById("plot-" + name);
+      if (!place.clientWidth) continue; // its section is closed
       const { data, layout } = fitted(named(figure, place.clientWidth), place.clientWidth);
       Plotly.react(place, coloured(data), themed(coloured(layout)), config);
       for (const drawing of place.querySelectorAll(".main-svg")) drawing.setAttribute("aria-hidden", "true");
@@ -160,7 +161,26 @@
     links.forEach((link, k) => (k === passed - 1 ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current")));
   }
   window.addEventListener("scroll", markSection, { passive: true });
-  for (const folded of document.querySelectorAll("details")) folded.addEventListener("toggle", markWide);
+  const folds = [...document.querySelectorAll("details")];
+  const opened = (fold) => {
+    if ([...fold.querySelectorAll(".plot:not([data-drawn])")].some((place) => place.clientWidth)) draw();
+    markWide();
+  };
+  for (const fold of folds) fold.addEventListener("toggle", () => opened(fold));
+  // A link to a section opens it, and paper shows every section.
+  const follow = () => {
+    const head = location.hash && document.getElementById(location.hash.slice(1));
+    const fold = head && head.closest("details");
+    if (!fold) return;
+    fold.open = true;
+    head.scrollIntoView();
+  };
+  window.addEventListener("hashchange", follow);
+  for (const link of links) link.addEventListener("click", () => setTimeout(follow));
+  window.addEventListener("beforeprint", () => {
+    for (const fold of folds) fold.open = true;
+    draw();
+  });
 
   let width = window.innerWidth;
   window.addEventListener("resize", () => {
@@ -170,6 +190,7 @@
   });
   unpack().then(() => {
     draw();
+    follow();
     markWide();
     markSection();
     dark.addEventListener("change", draw);

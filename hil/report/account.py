@@ -75,7 +75,7 @@ def summary_of(report: AgreementReport) -> Summary:
     return Summary(
         title=f"{report.network.name or 'network'} on {report.chip.name}",
         mark=_mark(report),
-        headline=Headline(Tone.BAD if report.moved else TONES[j.verdict], _word(report), _apart(j)),
+        headline=Headline(Tone.BAD if report.moved else TONES[j.verdict], report.verdict_words.upper(), _apart(j)),
         parts=tuple(_parts(report)),
         steps=next_steps(report),
     )
@@ -86,11 +86,6 @@ def _mark(report: AgreementReport) -> str:
     if chip.told_by:
         return "MEASURED ELSEWHERE, by its file on silicon" if chip.silicon else chip.mark
     return "measured on silicon" if chip.silicon else f"{chip.kind.upper()} · nothing was measured on silicon"
-
-
-def _word(report: AgreementReport) -> str:
-    """AGREE, AGREE, MEASURED TWICE, or AGREE AFTER TUNING of a chip that is not as it was calibrated."""
-    return report.verdict_words.upper()
 
 
 def _apart(j: Judgement) -> str:
@@ -234,45 +229,51 @@ def _change(score: float, m: Metric, digits: int) -> str:
 
 def _sections(report: AgreementReport, data: RunData | None, files: Collection[str]) -> Iterator[Section]:
     title, split, worst = report.decisive.metric.title, report.causes, tables.worst_layers(report)
+    decided, *more = _verdicts(report)
     yield Section(
         f"{title[:1].upper()}{title[1:]}",
         (
-            *_verdicts(report),
+            *more,
             Bullets(notes) if (notes := _notes(report)) else None,
             tables.accuracies(report),
             None if report.tune is None else Marked(tables.tuning(report, report.tune), "Tuning"),
         ),
+        decided,
     )
-    yield Section("The two questions", (Marked(tables.questions(report), "Every number that the verdict rests on"),))
+    yield Section("The two questions", (tables.questions(report),), "Every number that the verdict rests on.")
     if split is not None:
         whole, layers = causes_table(split), layer_causes_table(split)
-        yield Section(whole.title, (whole, Marked(layers, layers.title)))
+        points = ", ".join(" ".join(row[:2]) for row in whole.rows)
+        yield Section(whole.title, (whole, Marked(layers, layers.title)), f"Points: {points}.")
     if (cost := report.cost) is not None:
         said = f"Estimated, as by hil estimate program.h5: {energy(cost.energy_j)} and {duration(cost.latency_s)}."
-        if cost.as_compiled is not None:
-            said += f" As compiled, without its recipe: {_beside(cost, cost.as_compiled)}."
-        yield Section("Cost of an image", (said, tables.cost_by_part(cost), tables.cost_by_layer(cost)))
+        yield Section("Cost of an image", (tables.cost_by_part(cost), tables.cost_by_layer(cost)), said)
     if report.layers:
-        marked = f" Marked, for |z| of {tables.MARKED_Z:g} or more: {', '.join(worst)}." if worst else ""
-        noise = f"Noise of each layer on the chip and in the simulator.{marked}"
-        numbers = Marked(tables.layers(report), "Layers as numbers", worst)
-        yield Section("Layers", (Plot("layers", noise, figures.layer_figure(report)), numbers))
+        marked = f"|z| of {tables.MARKED_Z:g} or more: {', '.join(worst) or 'no layer'}"
+        noise = f"Noise on the chip and in the simulator; {marked}."
+        plot = Plot("layers", noise, figures.layer_figure(report))
+        yield Section("Layers", (Marked(tables.layers(report), rows=worst), plot), noise)
     if data is not None and data.task is None:
-        yield Section("Answers", tuple(_answers(data, report.backend_words)))
+        shown = "Accuracy of each class, confusions and the most telling images."
+        yield Section("Answers", tuple(_answers(data, report.backend_words)), shown)
     if not report.chip.told_by:
         maps = cell_plots(data) if data is not None and data.macros else ()
-        yield Section("Cells", (*maps, Marked(tables.cells(report), "Cells as numbers")))
+        yield Section(
+            "Cells", (tables.cells(report), *maps), f"{report.cells.total:,} cells, and how they were written."
+        )
     counters = Marked(tables.link(report), "Counters of the link") if report.link else None
-    yield Section("Link and time" if report.link else "Time", (tables.timing(report), counters))
+    yield Section(
+        "Link and time" if report.link else "Time", (tables.timing(report), counters), "What each stage took."
+    )
     command = report.environment.get("command")
     beside = tuple((name, words) for name, words in FILES.items() if name in files)
     yield Section(
         "Command and files",
         (
-            f"Made by {command}" if command else None,
             Table("Files", ("file", "what it holds"), beside) if beside else None,
             Marked(tables.provenance(report), "Provenance: chip, data, digests, seeds, versions"),
         ),
+        f"Made by {command}" if command else "Chip, data, digests, seeds and versions.",
     )
 
 
@@ -288,9 +289,8 @@ def _verdicts(report: AgreementReport) -> Iterator[str]:
 
 
 def _notes(report: AgreementReport) -> list[str]:
-    drift = report.readback is not None and report.readback.drifted
-    more = [report.readback.text] if report.readback and drift else []
-    return [*doubts(report), *report.decisive.flags, *report.notes, *more]
+    drift = [report.readback.text] if report.readback is not None and report.readback.drifted else []
+    return [*doubts(report), *report.decisive.flags, *report.notes, *drift]
 
 
 def _answers(data: RunData, words: str) -> Iterator[Plot | Marked | Pictures | None]:

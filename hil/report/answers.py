@@ -136,9 +136,10 @@ def telling_images(data: RunData) -> Pictures | None:
     if data.telling is None or data.telling_images is None or not len(data.telling):
         return None
     pairs = zip(data.telling, data.telling_images, strict=True)
-    note = "Right in most virtual chips, wrong in most repeats on the chip; clearest first."
     return Pictures(
-        "Most telling images", note, tuple((image_address(pixels), _telling(data, int(k))) for k, pixels in pairs)
+        "Most telling images",
+        "Right in most virtual chips, wrong in most repeats on the chip; clearest first.",
+        tuple((image_address(pixels), _telling(data, int(k))) for k, pixels in pairs),
     )
 
 
@@ -146,9 +147,6 @@ def _telling(data: RunData, k: int) -> str:
     label = int(data.labels[k])
     chip, virtual = data.measured_logits[:, k].argmax(-1), data.simulated_logits[:, k].argmax(-1)
     answer = int(np.bincount(chip).argmax())
-    right = f"{(virtual == label).sum()} of {len(virtual)}"
-    wrong = f"{(chip == answer).sum()} of {len(chip)}"
-    words = (
-        f"label {data.classes[label]}: right in {right} virtual chips; chip: {data.classes[answer]} in {wrong} repeats"
-    )
-    return f"Image {int(data.indices[k]):,}, {words}"
+    right = f"right in {(virtual == label).sum()} of {len(virtual)} virtual chips"
+    wrong = f"{data.classes[answer]} in {(chip == answer).sum()} of {len(chip)} repeats"
+    return f"Image {int(data.indices[k]):,}, label {data.classes[label]}: {right}; chip: {wrong}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from xml.etree import ElementTree as xml
 
@@ -10,7 +11,7 @@ from hil.report.account import summary_of
 from hil.report.tables import QUESTIONS
 from hil.verdict.agreement import AgreementReport
 from hil.verdict.baseline import BaselineChange
-from hil.verdict.verdict import Judgement, Verdict
+from hil.verdict.verdict import Verdict
 
 
 def write_junit(path: str | Path, report: AgreementReport, change: BaselineChange | None = None) -> None:
@@ -23,33 +24,25 @@ def write_junit(path: str | Path, report: AgreementReport, change: BaselineChang
 
 
 def junit_xml(report: AgreementReport, change: BaselineChange | None = None) -> str:
-    suite = xml.Element("testsuite", name="hil deploy", timestamp=report.created)
+    suite = xml.Element("testsuite", name="hil deploy", timestamp=report.created, errors="0")
+    test = functools.partial(xml.SubElement, suite, "testcase", classname=f"hil.{report.network.name}")
     for name, words in QUESTIONS.items():
-        judged: Judgement | None = getattr(report, name)
-        if judged is not None:
-            case = xml.SubElement(
-                suite, "testcase", classname=f"hil.{report.network.name}", name=f"agreement of {words}"
-            )
+        if (judged := getattr(report, name)) is not None:
+            case = test(name=f"agreement of {words}")
             if judged.verdict is not Verdict.AGREE:
                 kind = "failure" if judged is report.decisive else "skipped"
                 xml.SubElement(case, kind, message=f"{judged.verdict.value}: {judged.text}", type=judged.verdict.value)
-    calibrated = report.as_calibrated
-    if calibrated is not None:
-        case = xml.SubElement(
-            suite, "testcase", classname=f"hil.{report.network.name}", name="the chip is as it was calibrated"
-        )
+    if (calibrated := report.as_calibrated) is not None:
+        case = test(name="the chip is as it was calibrated")
         if not calibrated.holds:
             message = "; ".join((calibrated.text, *calibrated.evidence))
             xml.SubElement(case, "failure", message=message, type="not-as-calibrated")
     if change is not None:
-        case = xml.SubElement(
-            suite, "testcase", classname=f"hil.{report.network.name}", name="no loss against the baseline"
-        )
+        case = test(name="no loss against the baseline")
         if change.regressed:
             xml.SubElement(case, "failure", message=change.text, type="regression")
     for kind, count in (("tests", "testcase"), ("failures", "testcase/failure"), ("skipped", "testcase/skipped")):
         suite.set(kind, str(len(suite.findall(count))))
-    suite.set("errors", "0")
     xml.SubElement(suite, "system-out").text = "\n".join(summary_of(report).lines())
     xml.indent(suite)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + xml.tostring(suite, encoding="unicode") + "\n"

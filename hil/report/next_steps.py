@@ -54,8 +54,8 @@ def _after_moved(report: AgreementReport) -> Iterator[NextStep]:
 
 
 def _after_loss(report: AgreementReport) -> Iterator[NextStep]:
-    largest = next(iter(lost_to(report).told), None)
-    if largest is not None and largest.name in CELLS and not report.chip.told_by and report.rewrite is None:
+    lost = next((cause.name for cause in lost_to(report).told), "")
+    if lost in CELLS and not report.chip.told_by and report.rewrite is None:
         yield NextStep(words_for(report).deployed(REWRITTEN), "writes cells again that left their window")
     yield NextStep(words_for(report).improved(), f"techniques from cheap to dear{_forbids(report)}")
     yield NextStep(words_for(report).trained(), "trains it for the errors of this chip")
@@ -74,8 +74,7 @@ def _forbids(report: AgreementReport) -> str:
 def _after_disagree(report: AgreementReport) -> Iterator[NextStep]:
     if not report.chip.told_by:
         yield NextStep(words_for(report).deployed(RECALIBRATED), "measures again what the simulator knows of the chip")
-    worst = worst_layers(report)
-    if worst:
+    if worst := worst_layers(report):
         yield NextStep(f"hil show {word_of(report.run)} --all", f"the layers that are off: {', '.join(worst)}")
     if report.chip.told_by:
         yield NextStep(f"hil show {word_of(report.run)} --all", "every number that the verdict rests on")

@@ -38,11 +38,8 @@ def doubts(report: AgreementReport) -> tuple[str, ...]:
     harmed = () if report.tune_harm is None else (report.tune_harm.text,)
     if c.unreached is None or c.unreached <= MOST_UNREACHED * c.total:
         return harmed
-    missed = percent(c.unreached / c.total, 0)
-    return (
-        *harmed,
-        f"{missed} of {c.total:,} cells did not reach their window: the chip was not written, see hil board cells",
-    )
+    missed = f"{percent(c.unreached / c.total, 0)} of {c.total:,} cells did not reach their window"
+    return (*harmed, f"{missed}: the chip was not written, see hil board cells")
 
 
 def accuracies(report: AgreementReport) -> Table:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from cim.chip.file import load_chip
+from cim.record.published import nominal_record
 from hil.errors import ExitCode, FileError, MismatchError
 from hil.pages.shell import page
 from hil.pages.summary import Bars
@@ -19,6 +21,9 @@ from hil.report.files import report_text
 from hil.report.schema import report_schema
 from hil.report.tables import questions
 from hil.verdict.agreement import AgreementReport
+from mapping.compile import compile_network
+
+from ..small_net import small_network
 
 SCHEMA = json.loads(json.dumps(report_schema()))
 
@@ -295,3 +300,10 @@ def test_answers_that_a_file_told_of_are_never_said_to_have_come_over_a_wire(run
         assert "by their file, measured.npz" in text or "their file, measured.npz, does not say" in text
     assert (mark.split(",")[0] if kind == "silicon" else mark) in summary_of(told).lines()[0]
     assert AgreementReport.from_json(told.to_json()) == told
+
+
+def test_every_result_has_a_short_form(run) -> None:
+    program = compile_network(small_network(), load_chip("lab-128", macros=4))
+    for value in (*run, program, nominal_record(program.spec, program.macros)):
+        assert repr(value).startswith(f"<{type(value).__name__}")
+        assert len(repr(value)) < 250

@@ -8,19 +8,27 @@ import gzip
 import html
 import re
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
 
+import hil.pages
 from cim.intervals import wilson
+from hil.pages.account import Account, Bullets, Marked, Plot, Section
 from hil.pages.figures import MOST_POINTS_DRAWN, block_largest, block_mean, dots, line, packed
 from hil.pages.png import image_address
 from hil.pages.shell import page
+from hil.pages.summary import Bar, Bars, Fact, Headline, NextStep, Scale, ScaleRow, Summary, Tone
+from hil.pages.tables import Table
 from hil.report import figures, tables
 from hil.report.account import account_of
 from hil.report.answers import class_accuracies, class_table, confusion
 
 from ..page_parts import figures_of, own
+
+TEMPLATES = sorted((Path(hil.pages.__file__).parent / "templates").glob("*.html"))
 
 
 def page_of(*of) -> str:
@@ -163,7 +171,7 @@ def test_layers_far_from_the_virtual_chips_are_marked(run):
     ]
     shown = own(page_of(dataclasses.replace(report, layers=tuple(layers)), data))
     assert "|z| of 3 or more: conv4, conv2." in shown
-    assert re.findall(r'<tr class="marked"><th scope="row">(conv\d)', shown.split("Layers as numbers")[1])[:2] == [
+    assert re.findall(r'<tr class="marked"><th scope="row">(conv\d)', shown.split('id="layers"')[1])[:2] == [
         "conv2",
         "conv4",
     ]
@@ -202,3 +210,39 @@ def test_a_dash_in_a_table_has_its_reason_below(run):
     assert "—" in table.rows[0]
     assert table.note.endswith("—: not defined for this layer, as where it has no error or too few samples.")
     assert "—:" not in tables.layers(report).note
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda p: p.name)
+def test_no_template_marks_content_as_safe_or_switches_escaping_off(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert not re.search(r"\|\s*safe|autoescape|\bMarkup\b|style=|\son\w+=", text)
+
+
+def test_every_value_that_a_template_shows_is_escaped() -> None:
+    hostile = '"><img src=x onerror=alert(1)>'
+    table = Table(hostile, (hostile, "other"), ((hostile, hostile),), hostile)
+    summary = Summary(
+        hostile,
+        hostile,
+        Headline(Tone.GOOD, hostile, hostile),
+        (
+            Fact(hostile, hostile, hostile),
+            Scale(hostile, hostile, (ScaleRow(hostile, hostile, 1.0),), hostile),
+            Bars(hostile, (Bar(hostile, hostile, 1.0, hostile),), hostile),
+            table,
+        ),
+        (NextStep(hostile, hostile),),
+    )
+    parts = (hostile, table, Marked(table, hostile, (hostile,)), Bullets((hostile,), hostile), Plot("a", hostile, {}))
+    text = page(
+        Account(
+            summary, (Section(hostile, parts), Section(hostile, parts[:1], hostile)), title=hostile, subtitle=hostile
+        )
+    )
+    assert "<img" not in text.split("<script", 1)[0]
+    assert text.count("&#34;&gt;&lt;img src=x onerror=alert(1)&gt;") > 30
+
+
+def test_a_part_that_no_template_draws_says_so() -> None:
+    with pytest.raises(UndefinedError, match="object"):
+        page(Account(Summary("runs"), (Section("Runs", (object(),)),)))
