@@ -83,7 +83,7 @@ def fly(asked: argparse.Namespace, watch: Screen) -> None:
         recipe=subject.recipe,
     )
     data = load_dataset(asked.data, "test")
-    study = run_study(
+    report = run_study(
         program, data, None, orbit, out / "campaign", options, watch, busy_share=busy_share(program, plan)
     )
     hardening = harden_campaign(out / "campaign", program, plan, options)
@@ -98,10 +98,10 @@ def fly(asked: argparse.Namespace, watch: Screen) -> None:
         *(out / name for name in made),
         *(out / "campaign" / name for name in ("settings.json", "injections.json", "campaign.json", "hardening.json")),
     ]
-    notes = [f"the run was on an emulated chip, {study.report['belief']}", *study.report["notes"]]
+    notes = [f"the run was on an emulated chip, {report['belief']}", *report["notes"]]
     write_text(
         out / "mission.html",
-        mission_page(plan, budget, study.report, hardening, files, notes),
+        mission_page(plan, budget, report, hardening, files, notes),
     )
     print(f"page: {out / 'mission.html'}")
 

@@ -51,7 +51,8 @@ def campaign(
     from hil.deployment.plan import plan_of
     from hil.payload.budget import busy_share
     from hil.payload.orbit import load_orbit
-    from hil.payload.radiation.campaign import expected_campaign, run_study
+    from hil.payload.radiation.campaign import PAGE, expected_campaign, run_study
+    from hil.payload.radiation.report import campaign_summary
     from hil.payload.requirements import load_mission
     from hil.payload.subject import open_subject
     from hil.watch import PlannedStage
@@ -71,6 +72,6 @@ def campaign(
             watch.message(f"{name}: {text}")
         options = replace(options, recipe=found.recipe)
         busy = None if plan is None else busy_share(found.program, plan)
-        study = run_study(found.program, images, record, place, out, options, watch, restart=restart, busy_share=busy)
-    print_result([study.summary], {**study.report, "plan": planned.to_json()}, as_json)
+        report = run_study(found.program, images, record, place, out, options, watch, restart=restart, busy_share=busy)
+    print_result([campaign_summary(report, page=str(out / PAGE))], {**report, "plan": planned.to_json()}, as_json)
     return ExitCode.DONE

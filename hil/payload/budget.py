@@ -25,7 +25,7 @@ from hil.payload.requirements import MissionPlan
 from mapping.program.conductance import ConductanceProgram
 from mapping.workload import program_workload
 
-FORMAT = "hil.budget/1.0"
+FORMAT = "hil.budget/2.0"
 FRAMING = 1.05  # bytes sent for a byte of a file: packet headers, checksums, repeats (assumed)
 ON_HOST = ("activation", "pooling", "multiplier", "accumulator")  # modules of the cost model that the host replaces
 
@@ -160,13 +160,6 @@ class BudgetLine:
             return 0.0 if left == 0.0 else math.copysign(math.inf, left)
         return left / abs(self.limit)
 
-    @property
-    def text(self) -> str:
-        """The line as words: value, limit, margin."""
-        value = "not known" if self.value is None else f"{self.value:.4g} {self.unit}"
-        margin = "" if self.margin is None else f", margin {100 * self.margin:+.0f} %"
-        return f"{self.name}: {value}, {'at most' if self.at_most else 'at least'} {self.limit:.4g} {self.unit}{margin}"
-
 
 @dataclass(frozen=True, slots=True)
 class MissionBudget:
@@ -189,9 +182,7 @@ class MissionBudget:
 
     def to_json(self) -> dict[str, Any]:
         """One versioned object; infinite margins are null."""
-        image, load = self.image, self.image.load
-        host = asdict(load)
-        del host["host_s"], host["link_s"]
+        image = asdict(self.image)
         return {
             "format": FORMAT,
             "mission": self.mission,
@@ -202,26 +193,14 @@ class MissionBudget:
             "open": len(self.open),
             "lines": [
                 {
-                    "name": line.name,
-                    "value": line.value,
-                    "limit": line.limit,
-                    "unit": line.unit,
-                    "rule": "at most" if line.at_most else "at least",
+                    **asdict(line),
                     "margin": line.margin if line.margin is not None and math.isfinite(line.margin) else None,
                     "held": str(line.status),
-                    "source": line.source,
                 }
                 for line in self.lines
             ],
-            "image": {
-                "energy_j": image.energy_j,
-                "seconds": image.seconds,
-                "chip_s": image.chip_s,
-                "link_s": load.link_s,
-                "host_s": load.host_s,
-                "shares": [asdict(share) for share in image.shares],
-            },
-            "host": host,
+            "host": image.pop("load"),
+            "image": {**image, "energy_j": self.image.energy_j, "seconds": self.image.seconds},
         }
 
     def summary(self) -> Summary:

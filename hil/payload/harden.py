@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cim.chip.spec import CostSpec
 from cim.cost.network_cost import NoCostModel, estimate
@@ -50,14 +49,6 @@ TUNE_EVERY_S = 30 * 86400.0
 TUNE_IMAGES = 128
 RESIDUE_SHARE = 0.125  # of the energy of an addition: two bits beside sixteen (assumed)
 
-NOTICES: dict[Mitigation, str] = {
-    **{m: str(m) for m in Mitigation if str(m) in DETECTORS},
-    Mitigation.RANGE: "range-guard",
-    Mitigation.CHECKSUM: "checksum",
-    Mitigation.SCRUB: "scrub",
-    Mitigation.RESIDUE: "residue",
-}
-"""The detector that a mitigation brings; triple copies outvote a fault, re-tuning corrects a drift, neither notices."""
 OUTVOTED = (*CELLS, *REGISTERS, FaultKind.CONVERSION, FaultKind.CORRECTION)
 """Kinds that strike one of three copies of a layer: the median of three sums is not theirs. By construction."""
 
@@ -399,15 +390,12 @@ class _Noticed:
         self.weights = {kind: weights[kind] for kind in self.kinds}
         self.kind = np.array([self.kinds.index(r.kind) for r in harmed])
         self.of = np.bincount(self.kind)
-        self.seen: dict[Mitigation | None, NDArray[np.bool_]] = {
-            mitigation: np.array([DETECTORS[name](r) for r in harmed]) for mitigation, name in NOTICES.items()
-        }
-        self.seen[None] = np.array([DETECTORS["loader"](r) for r in harmed])
+        self.seen = {name: np.array([notices(r) for r in harmed]) for name, notices in DETECTORS.items()}
         self.seen[Mitigation.TRIPLE] = np.array([r.step == tripled and r.kind in OUTVOTED for r in harmed])
         self.seen[Mitigation.TUNE] = np.zeros(len(harmed), np.bool_)
 
     def by_kind(self, chosen: frozenset[Mitigation]) -> dict[str, Share]:
-        noticed = np.any([self.seen[None], *(self.seen[mitigation] for mitigation in chosen)], axis=0)
+        noticed = np.any([self.seen["loader"], *(self.seen[mitigation] for mitigation in chosen)], axis=0)
         caught = np.bincount(self.kind, weights=noticed, minlength=len(self.kinds))
         return {k: Share(int(c), int(n)) for k, c, n in zip(self.kinds, caught, self.of, strict=True)}
 

@@ -36,11 +36,12 @@ from firmware_protocols.messages import (
     Wait,
 )
 from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
+from firmware_protocols.plans.plan import plan_of
 from hil.atomic import output_error
+from hil.deployment.deployment import PROGRAM_FILE
 from hil.errors import FileError, UsageError
 from hil.pages.summary import Fact, NextStep, Summary
 from hil.payload.radiation.stored_words import coded
-from hil.payload.subject import PROGRAM
 from hil.server.firmware_build import SOURCES, config_header
 from hil.server.firmware_launch import die_serial
 from hil.transports.replay import Exchange, exchanges_of
@@ -56,7 +57,6 @@ GROUP = 9  # words that are written together: eight, and the check bytes of thei
 ROOM = 1.125  # of a slot over the network, for updates
 GOLDEN, GOLDEN_ALARMS = 8, 1e-4  # golden vectors; share of runs without a fault that raise an alarm
 LEAST_MESSAGE = 4096
-ARENA, VALUES, STEPS = 1, 5, 6  # words at the head of a plan
 
 
 @dataclass
@@ -163,7 +163,7 @@ def pack_run(run: Path, folder: Path) -> Package:
     """
     if folder.exists():
         raise UsageError(f"{folder} is there already", hint="name a new folder: -o")
-    packed, spec = packed_run(run), load_program(run / PROGRAM).spec
+    packed, spec = packed_run(run), load_program(run / PROGRAM_FILE).spec
     assert packed.chip is not None, "a session begins with the description of its chip"
     serial, native = packed.chip.serial, packed.chip.firmware.endswith(NATIVE)
     seed = next((seed for seed in range(MOST_SEEDS) if native and die_serial(spec, seed) == serial), None)
@@ -212,19 +212,21 @@ def sizes_of(packed: PackedRun) -> dict[str, int]:
     layers = [codec.decode(data).message for data in packed.layers.values()]
     words = np.concatenate([part.words for part in plans if isinstance(part, LoadPlan)])
     outputs = [len(layer.bias) for layer in layers if isinstance(layer, LoadLayer)]
-    stored = [*packed.layers.values(), *packed.plan]
-    longest = max(map(len, (*stored, *(data for _, data in packed.writes))))
+    stored = max(map(len, (*packed.layers.values(), *packed.plan)))
+    plan, pixels = plan_of(words), packed.images[0][0].size
+    image = plan.values[0]
+    beside_image = 0 if image.place >= pixels else image.end + pixels  # ``plan_spare`` (plan/plan.h)
     return {
-        "MAX_MESSAGE": max(LEAST_MESSAGE, longest),
-        "STORED_MESSAGE": max(map(len, stored)),
+        "MAX_MESSAGE": max(LEAST_MESSAGE, stored, *(len(data) for _, data in packed.writes)),
+        "STORED_MESSAGE": stored,
         "LAYER_BYTES": sum(4 + len(data) for data in packed.layers.values()),
         "LAYER_OUTPUTS": max(outputs),
         "PLAN_WORDS": len(words),
-        "PLAN_MEMORY": int(words[ARENA]),
-        "PLAN_VALUES": int(words[VALUES]),
-        "PLAN_STEPS": int(words[STEPS]),
+        "PLAN_MEMORY": max(stored, plan.arena, beside_image),
+        "PLAN_VALUES": len(plan.values),
+        "PLAN_STEPS": len(plan.steps),
         "PLAN_LOGITS": packed.answers[0].shape[2],
-        "IMAGE_BYTES": packed.images[0][0].size,
+        "IMAGE_BYTES": pixels,
     }
 
 

@@ -36,7 +36,7 @@ def mission_page(
         *(f"{field}: {source}" for field, source in plan.sources.items() if source.startswith("assumed")),
         *campaign["assumed"],
         "every accuracy past 1e5 s after programming: an extrapolation",
-        *(f"open limit: {line.text}" for line in budget.open),
+        *(f"open limit: {line.name}: {line.source}" for line in budget.open),
     ]
     (low, high), mitigations = campaign["harmful_per_day_interval"], hardening.summary()
     assert mitigations.headline is not None

@@ -11,6 +11,7 @@ from cim.record.calibration import CalibrationRecord
 from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import Dataset
 from hil.deployment.adaptation import refuse_residual
+from hil.deployment.deployment import PROGRAM_FILE
 from hil.deployment.network_source import program_of
 from hil.deployment.options import USUAL_RECIPE, DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import FileError
@@ -21,7 +22,6 @@ from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.recipe.recipe import Recipe
 
-PROGRAM = "program.h5"
 AS_STORED = TechniqueOptions()
 LOW_SHARE = 5.0  # percentile of virtual chips that is counted on
 
@@ -68,9 +68,11 @@ def open_subject(
         refuse_residual(program, "missions and campaigns")
         return Subject(program, path.stem, recipe)
     report = read_baseline(path)
-    file = network or (path / PROGRAM if (path / PROGRAM).exists() else None)
+    file = network or (path / PROGRAM_FILE if (path / PROGRAM_FILE).exists() else None)
     if file is None:
-        raise FileError(f"{path} holds no {PROGRAM}", where=str(path), hint="name the network too: --network net.pt")
+        raise FileError(
+            f"{path} holds no {PROGRAM_FILE}", where=str(path), hint="name the network too: --network net.pt"
+        )
     with watch.stage("compiling"):
         program, _ = program_of(file, source, watch)
     refuse_residual(program, "missions and campaigns")

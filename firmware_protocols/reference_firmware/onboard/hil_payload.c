@@ -10,7 +10,7 @@ enum { ANSWER_ROOM = 72 + 8 * PLAN_STEPS + 4 * PLAN_LOGITS, TRIES = HIL_REGISTER
 
 static const struct hil_board *board;
 static struct request request;
-static uint8_t message[STORED_MESSAGE], answer[ANSWER_ROOM];
+static uint8_t answer[ANSWER_ROOM];
 static struct reply reply = {answer, sizeof answer, 0};
 static struct job job;
 static struct wire_ints logits;
@@ -32,7 +32,7 @@ static bool refused(const char *text, int64_t value) {
     return false;
 }
 
-static bool load(uint32_t size) {
+static bool load(const uint8_t *message, uint32_t size) {
     job = (struct job){.request = &request, .reply = &reply};
     if (request_read(message, size, &request) != READ_WELL) return refused("a stored message cannot be read", size);
     if (request.op != OP_LOAD_LAYER && request.op != OP_LOAD_PLAN) return refused("no layer and no plan", request.op);
@@ -41,15 +41,16 @@ static bool load(uint32_t size) {
 }
 
 static bool load_all(void) {
+    uint8_t *const message = plan_spare(STORED_MESSAGE);
     uint32_t end = 0, at = STORED_HEAD, size, word;
     if (!stored_open(board) || !stored_word(STORED_MESSAGES, &end)) return refused("no whole network is stored", 0);
     while (at < end) {
-        if (!stored_word(at++, &size) || size > sizeof message) return refused("a stored message is too long", at);
+        if (!stored_word(at++, &size) || size > STORED_MESSAGE) return refused("a stored message is too long", at);
         for (uint32_t i = 0; i < size; i += 4) {
             if (!stored_word(at++, &word)) return refused("stored words are lost", at);
             for (uint32_t b = 0; b < 4 && i + b < size; b++) message[i + b] = (uint8_t)(word >> 8 * b);
         }
-        if (!load(size)) return false;
+        if (!load(message, size)) return false;
     }
     return plan.ready && plan.width <= PLAN_LOGITS ? true : refused("no whole plan is stored", plan.have);
 }
@@ -64,6 +65,8 @@ bool hil_start(const struct hil_board *given) {
 }
 
 uint32_t hil_image_bytes(void) { return plan_value(0).size; }
+
+uint8_t *hil_room(void) { return plan_spare(IMAGE_BYTES); }
 
 uint32_t hil_logits(void) { return plan.width; }
 
@@ -105,7 +108,6 @@ int32_t hil_logit(uint32_t number) { return (int32_t)ints_get(&logits, number); 
 
 #if HIL_GOLDEN
 enum hil_state hil_golden(uint64_t sample) {
-    static uint8_t pixels[IMAGE_BYTES];
     static uint64_t distance;
     static uint32_t at, left;
     static bool running;
@@ -115,6 +117,7 @@ enum hil_state hil_golden(uint64_t sample) {
             distance = 0;
             if (!stored_word(STORED_MESSAGES, &at) || !stored_word(STORED_GOLDEN, &left) || !left) return HIL_DONE;
         }
+        uint8_t *const pixels = hil_room();
         for (uint32_t i = 0; i < hil_image_bytes(); i++) {
             if (!stored_word(at + i / 4, &word)) return left = 0, HIL_REFUSED;
             pixels[i] = (uint8_t)(word >> 8 * (i % 4));

@@ -40,7 +40,10 @@ bool hil_start(const struct hil_board *board);
 uint32_t hil_image_bytes(void); /* of one image: height x width x channels, one byte each */
 uint32_t hil_logits(void);
 
-/* An image, which must stay in place until it is done. `sample` numbers its noise for a die model; a board ignores it. */
+/* Room for an image in the memory of the network, until `hil_step` is first called on it: a board needs no other. */
+uint8_t *hil_room(void);
+
+/* An image, in place until `hil_step` is first called. `sample` numbers its noise for a die model; a board ignores it. */
 void hil_begin(const uint8_t *pixels, uint64_t sample);
 
 /* Works on the image for one slice: call it until it gives no HIL_MORE, and serve the watchdog between two calls. */

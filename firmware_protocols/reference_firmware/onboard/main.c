@@ -9,8 +9,6 @@
 #include "network.h"
 #include "onboard/hil_payload.h"
 
-static uint8_t pixels[IMAGE_BYTES];
-
 /* Two slots for updates, and the golden image. */
 static bool store(uint32_t first, uint32_t count, uint32_t *words, bool write) {
     static uint32_t slots[2 * SLOT_WORDS];
@@ -45,9 +43,9 @@ int main(int count, char **words) {
     }
     if (!hil_start(&board) || !die_begin(writes)) return 2;
     if (!images) return beam(atoi(words[2]));
-    for (uint64_t n = 0; fread(pixels, hil_image_bytes(), 1, images); n++) {
+    for (uint64_t n = 0; fread(hil_room(), hil_image_bytes(), 1, images); n++) {
         enum hil_state state = HIL_MORE;
-        hil_begin(pixels, network_sample + n);
+        hil_begin(hil_room(), network_sample + n);
         while (state == HIL_MORE) state = hil_step(); /* a watchdog is served here */
         if (state == HIL_REFUSED) return 1;
         for (uint32_t i = 0; i < hil_logits(); i++) printf(i ? " %ld" : "%ld", (long)hil_logit(i));

@@ -85,6 +85,9 @@ int32_t code_get(const struct value *value, uint32_t index);
 void code_put(const struct value *value, uint32_t index, int32_t code);
 const uint8_t *codes_at(const struct value *value);
 
+/* Bytes beside the image's codes, free until the first step of an image; PLAN_MEMORY must leave room for so many. */
+uint8_t *plan_spare(uint32_t bytes);
+
 /* A digital step, then its units from 0 on: an element of the output, or a whole group of a norm or softmax. True after the last. */
 void instruction_begin(const struct step *step);
 bool instruction_run(uint32_t unit);

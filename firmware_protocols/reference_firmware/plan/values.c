@@ -43,4 +43,6 @@ void code_put(const struct value *value, uint32_t index, int32_t code) {
 
 const uint8_t *codes_at(const struct value *value) { return arena + value->place; }
 
+uint8_t *plan_spare(uint32_t bytes) { return plan_value(0).place >= bytes ? arena : arena + PLAN_MEMORY - bytes; }
+
 #endif

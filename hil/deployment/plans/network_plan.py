@@ -1,14 +1,14 @@
 """A compiled network as the plan of a chip: values in its memory, and steps between them.
 
-Memory of a value is freed after its last use, so that the memory needed is the largest set of values alive at
-once, as far as first fit reaches it.
+Memory of a value is freed after its last use. Values are placed in the order of the steps, in the opposite order, and
+largest first (arXiv 2001.03288); the order with the least memory is kept.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +109,8 @@ class PlanWriting:
 
     def plan(self) -> Plan:
         """The plan of all steps so far; the last step gives the answer."""
-        return Plan(self._memory.size, self._given.table, tuple(self._memory.values), tuple(self._steps))
+        values = self._memory.placed()
+        return Plan(memory_of(values), self._given.table, tuple(values), tuple(self._steps))
 
     def run(self, steps: Sequence[Step], layers: Mapping[str, MatrixStep], numbers: Numbers, macro: MacroSpec) -> None:
         """Steps of a program in their order; memory of values that no later step reads is freed."""
@@ -226,24 +227,40 @@ def _span(values: NDArray[np.integer]) -> tuple[int, int]:
 
 @dataclass
 class _Memory:
-    """Memory of a plan: each value is placed in the first gap that holds it."""
+    """Memory of a plan: its values and, once all are known, their places."""
 
-    size: int = 0
-    values: list[PlanValue] = field(default_factory=list)
-    _living: list[int] = field(default_factory=list)
+    _values: list[PlanValue] = field(default_factory=list)
+    _until: dict[int, int] = field(default_factory=dict)  # first later value that may take its memory
 
     def take(self, shape: Shape, low: int, high: int) -> int:
         """The number of a new value that holds codes between two ends."""
-        item = np.dtype(type_within(low, high)).itemsize
-        length, place = -(-math.prod(shape) * item // ALIGNED) * ALIGNED, 0
-        for other in sorted((self.values[i] for i in self._living), key=lambda value: value.place):
-            if place + length <= other.place:
-                break
-            place = max(place, -(-other.end // ALIGNED) * ALIGNED)
-        self.size = max(self.size, place + length)
-        self.values.append(PlanValue(place, item, tuple(shape)))
-        self._living.append(len(self.values) - 1)
-        return self._living[-1]
+        self._values.append(PlanValue(0, np.dtype(type_within(low, high)).itemsize, tuple(shape)))
+        return len(self._values) - 1
 
     def give_back(self, number: int) -> None:
-        self._living.remove(number)
+        self._until[number] = len(self._values)
+
+    def placed(self) -> list[PlanValue]:
+        """The values with their places, by the order of three that needs the least memory."""
+        numbers = range(len(self._values))
+        largest = sorted(numbers, key=lambda number: -self._values[number].end)
+        return min((self._at_first_gaps(order) for order in (numbers, numbers[::-1], largest)), key=memory_of)
+
+    def _at_first_gaps(self, order: Sequence[int]) -> list[PlanValue]:
+        """Every value, in an order, in the first gap between those alive at the same time."""
+        until = [self._until.get(number, len(order)) for number in range(len(order))]
+        found: dict[int, PlanValue] = {}
+        for number in order:
+            value, place = self._values[number], 0
+            beside = [other for n, other in found.items() if n < until[number] and number < until[n]]
+            for other in sorted(beside, key=lambda other: other.place):
+                if place + value.end <= other.place:
+                    break
+                place = max(place, -(-other.end // ALIGNED) * ALIGNED)
+            found[number] = replace(value, place=place)
+        return [found[number] for number in range(len(found))]
+
+
+def memory_of(values: Sequence[PlanValue]) -> int:
+    """Bytes that hold all of some values."""
+    return -(-max(value.end for value in values) // ALIGNED) * ALIGNED

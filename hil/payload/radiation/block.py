@@ -67,26 +67,26 @@ class ContextInputs:
     recipe: Recipe
 
     @cached_property
-    def ready(self) -> ReadyContext:
-        """Built where it is asked for first, once for all blocks that one process does."""
-        checked = checked_program(self.program)
-        context = fault_context(self.program, checked, self.record, self.recipe, seed=self.seed)
-        images = np.concatenate([self.images, self.golden])
-        space = fault_space(context.program)
-        words = stored_words(context.program, context.chip.drawn.corrections, space)
-        return ReadyContext(context, images, context.healthy(images, JUDGE_SAMPLE), space, words)
+    def context(self) -> FaultContext:
+        """Built where it is asked for first, once for all blocks that one process does, as is what follows."""
+        return fault_context(self.program, checked_program(self.program), self.record, self.recipe, seed=self.seed)
 
+    @cached_property
+    def all_images(self) -> NDArray[np.uint8]:
+        return np.concatenate([self.images, self.golden])
 
-@dataclass(frozen=True)
-class ReadyContext:
-    """A chip under test with its judged and golden images, its answers to them without a fault, all sites, and its
-    stored words."""
+    @cached_property
+    def before(self) -> ChipAnswers:
+        """Answers to all images without a fault."""
+        return self.context.healthy(self.all_images, JUDGE_SAMPLE)
 
-    context: FaultContext
-    images: NDArray[np.uint8]
-    before: ChipAnswers
-    space: FaultSpace
-    words: StoredWords
+    @cached_property
+    def space(self) -> FaultSpace:
+        return fault_space(self.context.program)
+
+    @cached_property
+    def words(self) -> StoredWords:
+        return stored_words(self.context.program, self.context.chip.drawn.corrections, self.space)
 
 
 def run_block(job: range, *data: Any) -> list[InjectionResult]:
@@ -103,15 +103,14 @@ def site_of(number: int, space: FaultSpace, seed: int, kinds: tuple[FaultKind, .
 
 def judge(number: int, inputs: ContextInputs) -> InjectionResult:
     """Inject one fault and compare with the same chip, images and noise without it."""
-    ready = inputs.ready
-    context, before, judged = ready.context, ready.before, len(inputs.images)
-    fault = site_of(number, ready.space, inputs.seed, inputs.kinds, inputs.high_share)
+    context, before, judged = inputs.context, inputs.before, len(inputs.images)
+    fault = site_of(number, inputs.space, inputs.seed, inputs.kinds, inputs.high_share)
     injection = inject(context.chip, fault)
-    by_code = fault.kind in STORED and ready.words.read_after([ready.words.bit_of(fault)]).mended
+    by_code = fault.kind in STORED and inputs.words.read_after([inputs.words.bit_of(fault)]).mended
     place = (number, str(fault.kind), fault.step, fault.tile, fault.place, fault.bit)
     if injection.refused:
         return InjectionResult(*place, True, False, 0, 0, 0, 0, False, False, by_code)
-    after = context.faulted(injection, before, ready.images, JUDGE_SAMPLE)
+    after = context.faulted(injection, before, inputs.all_images, JUDGE_SAMPLE)
     if after.hung:
         return InjectionResult(*place, False, True, judged, judged, 0, 0, False, False, by_code)
     rng = np.random.default_rng(np.random.SeedSequence([inputs.seed, SCRUB_NOISE, number]))

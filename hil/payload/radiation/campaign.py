@@ -18,7 +18,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ from cim.record.calibration import CalibrationRecord
 from hil.atomic import write_text
 from hil.datasets.image_set import Dataset
 from hil.errors import FileError, Interrupted, LinkError, UsageError
-from hil.pages.summary import Summary
 from hil.payload.orbit import OrbitFile
 from hil.payload.radiation.block import ContextInputs, fault_context, run_block
 from hil.payload.radiation.checksums import checked_program
@@ -56,15 +55,6 @@ MOST_BYTES = 1 << 26
 USUAL_INJECTIONS = 9600  # of the usual margin, 1 point at 95 %
 GUARD_IMAGE_S, INJECTION_IMAGE_S = 2e-3, 5e-5  # of one core, for the bundled network
 ORDER = 0x0D3A  # purpose tag of the order of images
-
-
-@dataclass(frozen=True)
-class RadiationStudy:
-    """A campaign with its report as plain data and at a glance."""
-
-    campaign: CampaignResult
-    report: dict[str, Any]
-    summary: Summary
 
 
 def file_digest(path: Path) -> str:
@@ -117,8 +107,8 @@ def run_study(
     *,
     restart: bool = False,
     busy_share: float | None = None,
-) -> RadiationStudy:
-    """Run what is missing in a folder and write campaign.json and campaign.html.
+) -> dict[str, Any]:
+    """Run what is missing in a folder and write campaign.json and campaign.html; the report.
 
     Args:
         record: None takes the models that the chip file names.
@@ -138,9 +128,8 @@ def run_study(
         report["timeline"] = simulate_years(program, data, known, orbit, options, watch, kept).to_json()
     report["digests"] = {TABLE: file_digest(folder / TABLE), "report": report_digest(report)}
     write_text(folder / REPORT, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    summary = campaign_summary(report, page=str(folder / PAGE))
-    write_text(folder / PAGE, campaign_page(report, summary))
-    return RadiationStudy(found, report, summary)
+    write_text(folder / PAGE, campaign_page(report, campaign_summary(report, page=str(folder / PAGE))))
+    return report
 
 
 def run_campaign(

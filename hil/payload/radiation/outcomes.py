@@ -11,7 +11,7 @@ from typing import Any
 
 from cim.intervals import wilson
 from hil.payload.radiation.faults import REGISTERS
-from hil.payload.settings import FaultKind
+from hil.payload.settings import FaultKind, Mitigation
 
 TWICE_CODES = 5  # by which two conversions of one sample may differ; noise of half a code does not come near
 
@@ -72,19 +72,20 @@ def _catches(*kinds: FaultKind) -> Callable[[InjectionResult], bool]:
 
 DETECTORS: dict[str, Callable[[InjectionResult], bool]] = {
     "loader": lambda result: result.refused,  # refuses what cannot be, whatever else is switched on
-    "timer": lambda result: result.hung,
-    "range-guard": lambda result: result.range_alarms > 0,
-    "checksum": lambda result: result.checksum_alarms > 0,
-    "scrub": lambda result: result.scrubbed,
-    "golden-vectors": lambda result: result.golden_alarm,
-    "parity": _catches(FaultKind.ACTIVATION),
-    "residue": _catches(FaultKind.ACCUMULATOR),
-    "ecc": lambda result: result.ecc_mended,
-    "register-readback": _catches(*REGISTERS),
-    "step-signature": _catches(FaultKind.SEQUENCER),
-    "second-conversion": lambda result: result.kind == FaultKind.CONVERSION and 1 << result.bit > TWICE_CODES,
+    Mitigation.TIMER: lambda result: result.hung,
+    Mitigation.RANGE: lambda result: result.range_alarms > 0,
+    Mitigation.CHECKSUM: lambda result: result.checksum_alarms > 0,
+    Mitigation.SCRUB: lambda result: result.scrubbed,
+    Mitigation.GOLDEN: lambda result: result.golden_alarm,
+    Mitigation.PARITY: _catches(FaultKind.ACTIVATION),
+    Mitigation.RESIDUE: _catches(FaultKind.ACCUMULATOR),
+    Mitigation.ECC: lambda result: result.ecc_mended,
+    Mitigation.REGISTERS: _catches(*REGISTERS),
+    Mitigation.SIGNATURE: _catches(FaultKind.SEQUENCER),
+    Mitigation.TWICE: lambda result: result.kind == FaultKind.CONVERSION and 1 << result.bit > TWICE_CODES,
 }
-"""Whether a detector notices an injection."""
+"""Whether the loader or a mitigation notices an injection. Triple copies outvote a fault, re-tuning corrects a drift:
+neither notices."""
 
 
 def outcome_of(result: InjectionResult, detectors: Collection[str] = ()) -> FaultOutcome:

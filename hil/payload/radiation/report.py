@@ -30,7 +30,7 @@ from hil.payload.radiation.outcomes import (
 )
 from hil.payload.settings import SCENARIOS, SCRUBBED, TUNED, WITHOUT, FaultKind, Mitigation
 
-FORMAT = "hil.radiation-report/3.0"
+FORMAT = "hil.radiation-report/4.0"
 BY_BIT = (  # kinds whose harm depends on the bit
     *(FaultKind.CONVERTER_TRIM, FaultKind.CONVERTER_RANGE, FaultKind.CONVERSION, FaultKind.ACCUMULATOR),
     *(FaultKind.ACTIVATION, FaultKind.IMAGE_LEVEL, FaultKind.IMAGE_TABLE),

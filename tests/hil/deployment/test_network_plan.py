@@ -131,7 +131,7 @@ def test_of_a_plan_too_large_for_the_chip_it_runs_the_end_to_the_same_bits(monke
         whole = network_run(driver, program, corrections)
         wanted, counted = whole.logits(images, 40, passes=2), whole.conversions
     started = []
-    for memory in (4607, 2304, 10):  # the whole takes 4,608 bytes
+    for memory in (3327, 1967, 10):  # the whole takes 3,328 bytes
         monkeypatch.setattr(plan_run, "PLAN_MEMORY", memory)
         with on_noisy_chip(program) as driver:
             part = network_run(driver, program, corrections)

@@ -37,12 +37,12 @@ def reviewed(
     folder = tmp_path_factory.mktemp("mission") / "campaign"
     few = OrbitSettings(injections=39, widen_images=60, alarm_images=100, floor=0.5, detection=0.5)
     options = replace(few, years=(0.0, 1.0), chips=2, year_images=100)
-    study = run_study(program, data, record, load_orbit("leo-sso"), folder, options, Watch())
+    report = run_study(program, data, record, load_orbit("leo-sso"), folder, options, Watch())
     plan = load_mission(MISSION)
     hardening = harden_campaign(folder, program, plan, options)
     budget = check_budget(program, plan, network="small")
     files, notes = [MISSION, folder / "campaign.json"], ["noted <first>"]
-    return mission_page(plan, budget, study.report, hardening, files, notes), folder / "campaign.json"
+    return mission_page(plan, budget, report, hardening, files, notes), folder / "campaign.json"
 
 
 def test_a_page_begins_with_findings_says_what_is_assumed_and_lists_every_file_with_its_digest(

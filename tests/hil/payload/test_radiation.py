@@ -311,8 +311,8 @@ def test_what_is_over_with_an_image_counts_only_while_one_is_worked_on(
     all_day = json.loads((small_campaign / "campaign.json").read_text("utf-8"))
     busy = busy_share(program, load_mission(EXAMPLE))
     assert busy == pytest.approx(600 * image_energy(program, load_mission(EXAMPLE)).seconds / (94.6 * 60))
-    study = run_study(program, data, record, load_orbit("leo-sso"), small_campaign, FEW, Watch(), busy_share=busy)
-    for kind, about in study.report["kinds"].items():
+    report = run_study(program, data, record, load_orbit("leo-sso"), small_campaign, FEW, Watch(), busy_share=busy)
+    for kind, about in report["kinds"].items():
         waits = FaultKind(kind) in (
             FaultKind.CONVERSION,
             FaultKind.ACCUMULATOR,
@@ -321,9 +321,9 @@ def test_what_is_over_with_an_image_counts_only_while_one_is_worked_on(
         )
         upsets = all_day["kinds"][kind]["upsets_per_day"]
         assert about["upsets_per_day"] == pytest.approx(upsets * (busy if waits else 1.0))
-    low, high = study.report["harmful_per_day_interval"]
-    assert low < study.report["harmful_per_day"] < high
-    assert study.report["harmful_per_day"] < all_day["harmful_per_day"]
+    low, high = report["harmful_per_day_interval"]
+    assert low < report["harmful_per_day"] < high
+    assert report["harmful_per_day"] < all_day["harmful_per_day"]
     assert "upper bound" in "\n".join(campaign_summary(all_day).lines())
 
 
