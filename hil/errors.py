@@ -31,7 +31,7 @@ class ExitCode(enum.IntEnum):
 
 
 class HilError(Exception):
-    """An error with a place, a likely cause and a next command; ``outputs``: their state, if the chip said it."""
+    """An error with a place, a likely cause and a next command; ``outputs``: state of the outputs, if known."""
 
     exit_code: ExitCode = ExitCode.BUG
 
@@ -54,7 +54,7 @@ class UsageError(HilError):
 
 
 class NothingLearned(HilError):
-    """Work that was done, and that says nothing: there is no answer to give."""
+    """Work was done, but its result gives no answer to the question."""
 
     exit_code = ExitCode.OUTSIDE_TOLERANCE
 
@@ -82,7 +82,7 @@ class FirmwareLacks(DeviceError):
 
 
 class BeyondLimit(DeviceError):
-    """The chip has a limit below what was asked for: of its memory, or of what its cells may get."""
+    """The request exceeds a limit of the chip: of its memory, or of its cells' voltage, width or pulses."""
 
 
 class NotAuthorised(DeviceError):
@@ -110,6 +110,6 @@ class OutputError(HilError):
 
 
 class Interrupted(HilError):
-    """Ctrl-C, and what was done so far can be gone on with."""
+    """Ctrl-C ended the work; finished parts are kept, and the same command resumes it."""
 
     exit_code = ExitCode.INTERRUPTED

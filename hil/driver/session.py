@@ -120,7 +120,7 @@ class Session:
 
     @property
     def hello(self) -> HelloReply:
-        """What the chip said of itself; the session must have been open."""
+        """The chip's answer to hello; only once the session is open."""
         if self._hello is None:
             raise no_hello(self.address, self._first_sent, self._first_received, 0.0)
         return self._hello
@@ -160,7 +160,7 @@ class Session:
         self.open()
 
     def _prepare(self, can: Capability) -> None:
-        """Ask how much the journal of the chip holds: what changes something is sent no further ahead than that."""
+        """Read the depth of the chip's journal, which limits requests in flight; prove the key; set up the image."""
         if Capability.JOURNAL in can and self.journal is not None:
             self._changes_ahead = max(1, min(_IN_FLIGHT, self.ask_aside(AskJournal()).depth))
         if (level := self._authority.first_level(can)) is not None:
@@ -169,7 +169,7 @@ class Session:
             self.image = SessionImage(self.hello.max_message, self.ask_aside)
 
     def _authorise(self, level: Level) -> None:
-        """Prove the key; from here on what changes the chip is sealed."""
+        """Prove the key; from then on, requests that change the chip carry a seal."""
         while self._link.waiting:  # what is under way bears the seal of before
             self._pump(self._clock() + self._answer_s)
         self._authority.prove(level, self._link, self.ask_aside, self.address)
@@ -179,7 +179,7 @@ class Session:
         return self._closed
 
     def ask(self, request: Request[R], *, allow_s: float = 0.0) -> R:
-        """Send one request and wait for its answer; ``allow_s``: how long it is meant to take."""
+        """Send one request and wait for its answer; ``allow_s``: its expected duration."""
         usual, self._answer_s = self._answer_s, self._answer_s + allow_s
         try:
             (reply,) = self.ask_all((request,))
@@ -234,15 +234,15 @@ class Session:
                 self._log.close(self.counters, ending)
 
     def compare_clocks(self, first: ComparedClock, clock: Callable[[], float]) -> None:
-        """From now on take chip time from the chip's clock only while it runs with ``clock``, the host's.
+        """Use the chip's clock only while it agrees with the host's ``clock``; after that, use the host's.
 
-        A recording is not compared: its clock is of another day.
+        A replayed recording is not compared: it was made at another time.
         """
         if not self.address.startswith("replay:"):
             self._compared = first, clock
 
     def say(self, text: str) -> None:
-        """Tell whoever follows the command."""
+        """Report one line of text to the user."""
         self._reconnection.say(text)
 
     # --- one request ----------------------------------------------------------------------
@@ -279,7 +279,7 @@ class Session:
         return request_id
 
     def _recall(self, request: Request[Any], known: Decoded) -> int:
-        """Take an answer from the journal; the chip does not hear of it."""
+        """Take an answer from the journal instead of sending the request."""
         request_id = self._link.skip_id()
         self._asked[request_id] = (request, None)
         assert isinstance(known.message, Reply)
@@ -331,10 +331,10 @@ class Session:
                 self._reconnection.go_on(self.transport)
 
     def _begin_again(self, error: LinkError | PortError) -> None:
-        """Say hello anew, after what broke was opened again: unanswered requests are sent again, and run once.
+        """Reopen a lost line, say hello again and repeat unanswered requests, which the chip carries out once.
 
         Raises:
-            LinkError, PortError: there was no session, the line brought what was wrong, or reconnecting took too long.
+            LinkError, PortError: no session was open, the line brought invalid data, or reconnecting took too long.
         """
         failure = self._link.failure
         if self._hello is None or self._leaving or not isinstance(failure, LinkFailed | ChipTaken | None):
@@ -395,14 +395,14 @@ class Session:
     # --- leaving --------------------------------------------------------------------------
 
     def finish(self, within_s: float) -> None:
-        """Wait for the answers of what was asked, so that the journal holds them; what fails meanwhile is left so."""
+        """Wait for outstanding answers, so that the journal holds them; errors meanwhile are ignored."""
         until_s = self._clock() + within_s
         with contextlib.suppress(HilError, KeyboardInterrupt):  # who asks twice to end does not wait
             while self.journal is not None and self.journal.waiting and self._link.up and self._clock() < until_s:
                 self._pump(until_s)
 
     def outputs_off(self, within_s: float = 2.0) -> HilError | None:
-        """Ask, on the way out, for the outputs to go off; gives the error instead of raising it."""
+        """Switch the outputs off while closing; returns an error instead of raising it."""
         usual, self._answer_s = self._answer_s, within_s
         failed: HilError | None = None
         if self._reconnection.waiting:

@@ -40,7 +40,7 @@ def _content(entry: Entry) -> str:
 
 
 def _values(message: Message) -> str:
-    """Fields of a message, each in a few characters."""
+    """Fields of a message, each shortened to a few characters."""
     return ", ".join(f"{f.name} {_short(getattr(message, f.name))}" for f in fields(message))  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""One tile as its converters see it: cells on a binary grid, summed ahead for every input pattern."""
+"""Build the tables of one tile for the compute kernel: sums of its cells for every input pattern, as integers."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def build_tile(
 
 
 def _code_fields(macro: MacroSpec, bits: int, signed: bool) -> tuple[int, NDArray[np.int64], NDArray[np.int32]]:
-    """Lowest code, the field of each code in each plane (codes, planes), and the weights of the planes."""
+    """Lowest code, the value of each code in each bit plane (codes, planes), and the weights of the planes."""
     planes = input_planes(macro.inputs, bits, signed)
     below = signed and macro.inputs.signed is not SignedInput.OFFSET
     low = -(1 << (bits - 1)) if below else 0
@@ -112,9 +112,9 @@ def _code_fields(macro: MacroSpec, bits: int, signed: bool) -> tuple[int, NDArra
 
 
 def _slots(macro: MacroSpec, tile: TileAddress, a_group: int) -> tuple[NDArray[np.uint16], int, int, int]:
-    """Tile rows looked up together, the piece of the line nearest to the converter, pieces and quads of each.
+    """Groups of tile rows that share a look-up, the nearest piece of the line, pieces, and quads of groups in each.
 
-    Slots of a group past ``a_group``, and of groups that fill up a quad, hold the number of rows.
+    Unused slots hold the number of rows, which stands for an input of zero.
     """
     lines = macro.word_lines[tile.row0 : tile.row0 + tile.rows]
     count = min(PIECES, macro.rows)
@@ -131,7 +131,7 @@ def _slots(macro: MacroSpec, tile: TileAddress, a_group: int) -> tuple[NDArray[n
 
 
 def _squares(fields: NDArray[np.int64], by_field: NDArray[np.int64], rows: int) -> tuple[NDArray[np.uint64], int]:
-    """Σ u² of each code and plane packed into words (words, codes), with the bits of a plane; sums over rows fit."""
+    """u² of each code and plane, packed into words (words, codes), with the bits of a plane; sums over rows fit."""
     bits = max(1, int(rows * by_field.max()).bit_length())
     a_word = 64 // bits
     words = np.zeros((-(-fields.shape[1] // a_word), len(fields)), np.uint64)
@@ -141,7 +141,7 @@ def _squares(fields: NDArray[np.int64], by_field: NDArray[np.int64], rows: int) 
 
 
 def _sections(kinds: list[NDArray[np.float64]], count: int) -> tuple[NDArray[np.float64], list[int]]:
-    """Columns of each kind of current in sections of ``count`` that begin at multiples of sixteen, and where."""
+    """Columns of each kind of current, cut and padded to sections of whole sixteens; first column of each."""
     parts = [kind[:, :, first : first + count] for kind in kinds for first in range(0, kind.shape[2], count)]
     wide = -(-count // LANES) * LANES
     padded = [np.pad(part, ((0, 0), (0, 0), (0, wide - count))) for part in parts]
@@ -157,8 +157,8 @@ def _on_cache_lines(values: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def _wire_pieces(macro: MacroSpec, ohm: float) -> tuple[float, float, float]:
-    """Resistances of a line cut into pieces, Ω: between the middles of two pieces, from the first middle to the
-    converter, and by how much less cells lose that are spread over a piece. ``ohm``: of one pitch; the converter is one
+    """Resistances of a line cut into pieces, Ω: between two middles of pieces, from the first middle to the converter,
+    and a correction for cells that are spread over a piece. ``ohm``: of one pitch; the converter is one
     pitch from the first row."""
     length = macro.rows / min(PIECES, macro.rows)
     return ohm * length, ohm * (length + 1.0) / 2.0, ohm * (length - 1.0 / length) / 6.0

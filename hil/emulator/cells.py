@@ -1,4 +1,4 @@
-"""The cells of one macro over time: what was written, how it wandered since, how it reads."""
+"""State of one macro's cells over time: written conductance, relaxation since, and readings."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ MOST_PULSES = 65536  # pulses of one write that have a noise number of their own
 class MacroCells:
     """State of one macro's cells. Times are chip time in nanoseconds.
 
-    A cell keeps the conductance of its last pulse, when that was, and which measured cell
-    it follows since. ``version`` counts the writes (and moves of traps), for whoever caches what follows from them.
+    A cell keeps conductance and time of its last pulse, and the number of the measured cell
+    whose relaxation it follows. ``version`` counts writes and moves of traps, to invalidate caches.
     """
 
     def __init__(self, spec: ChipSpec, sample: ChipSample, macro: int, measured: RelaxationTable) -> None:
@@ -72,7 +72,7 @@ class MacroCells:
         return np.maximum(g, np.float32(0.0)) * self._warmth(now_ns)
 
     def move_traps(self, now_ns: int) -> None:
-        """Read noise that lasts has gone on to ``now_ns``; without any, nothing changes."""
+        """Advance lasting read noise (traps) to ``now_ns``, if this chip has any."""
         if self._parameters.lasting_noise_us > 0.0:
             self._trapped_ns = now_ns
             self.version += 1
@@ -115,7 +115,7 @@ class MacroCells:
         width_ns: float,
         sample: int,
     ) -> None:
-        """One pulse on each cell of the block whose voltage is above 0; ``volts`` (rows, columns)."""
+        """Pulse the cells of the block whose ``volts`` (rows, columns) are above 0, once each."""
         hit = volts > 0.0
         numbers = self._numbers(block)[hit]
         g = self.conductance_us(now_ns, block)[hit]
@@ -171,7 +171,7 @@ class MacroCells:
         pulses: NDArray[np.int64],
         sample: int,
     ) -> None:
-        """Record pulsed cells: conductance at room temperature, time, and the measured cell that each follows."""
+        """Store pulsed cells: conductance at room temperature, time, and the measured cell that each follows."""
         if not len(numbers):
             return
         self._written_us.flat[numbers] = cold

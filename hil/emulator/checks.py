@@ -82,7 +82,7 @@ def pulse_limits(request: Pulse, limits: Limits) -> None:
 
 
 def wear(pulses: int, life_pulses: int | None) -> None:
-    """A cell may take so many pulses in its life."""
+    """Refuse more pulses than a cell may take in its life."""
     if life_pulses is not None:
         _limit("pulses of a cell in its life", pulses, life_pulses)
 

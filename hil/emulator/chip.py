@@ -1,6 +1,6 @@
 """The emulated chip behind the chip role: checks a request, runs the physics, advances the clock.
 
-Chip time moves by operations and by ``Wait`` only. Cells are taken as old as they were at the
+Chip time moves by operations and by ``Wait`` only. The age of cells counts to the
 last write or wait: computing and reading between two of them lasts seconds where ages are
 minutes to days, and only so does a result not depend on how a request was batched, on
 retries, or on the transport.
@@ -269,22 +269,22 @@ class EmulatedChip:
         return Done()
 
     def reset(self) -> Done:
-        """As after power-on: outputs off, loaded layers and plan gone. Cells keep what was written, and its digest."""
+        """State after power-on: outputs off, layers and plan forgotten. Cells keep conductance and program digest."""
         self._outputs_on = False
         self._layers.clear()
         self._plan.forget()
         return Done()
 
     def cut_power(self) -> None:
-        """The supply fails: as ``reset``, and a tile that is being written stands as before it.
+        """Fail the supply: as ``reset``; a tile being written keeps its cells from before.
 
-        All pulses of a request are given at one instant of chip time, its end. The clock goes on where it stood.
+        The pulses of a request all happen at its end in chip time. The clock continues from where it stopped.
         """
         self._power_cuts += 1
         self.reset()
 
     def _check_wear(self, block: CellBlock, chosen: NDArray[np.bool_], pulses: int) -> None:
-        """Refuse ``pulses`` further pulses where a chosen cell of the block would take more than its life allows."""
+        """Refuse ``pulses`` more pulses if a chosen cell of the block would exceed its life."""
         worn = int(self._cells[block.macro].pulses[_slices(block)][chosen].max(initial=0))
         checks.wear(worn + pulses, self._spec.life_pulses)
 
@@ -293,7 +293,7 @@ class EmulatedChip:
         self._held = NOTHING_HELD
 
     def _loaded(self, number: int, codes: NDArray[np.int16], drive: Drive) -> LoadLayer:
-        """The layer of a step of a plan, which takes these vectors (n, inputs)."""
+        """The loaded layer of a plan's step, after checks that it accepts these vectors (n, inputs)."""
         checks.drive(codes, drive, self._spec)
         layer = checks.loaded(self._layers, number)
         checks.width(codes, layer.inputs)
@@ -302,14 +302,14 @@ class EmulatedChip:
     def _zeros(
         self, number: int, codes: NDArray[np.int16], drive: Drive, places: Places, tally: Tally
     ) -> Generator[Progress | None, None, NDArray[np.int32]]:
-        """As ``_multiply``, but nothing is read: for the check of a plan."""
+        """Stand-in for ``_multiply`` that returns zeros without reading cells, to check a plan."""
         yield from ()
         return np.zeros((len(codes), self._loaded(number, np.zeros_like(codes), drive).outputs), np.int32)
 
     def _multiply(
         self, number: int, codes: NDArray[np.int16], drive: Drive, places: Places, tally: Tally
     ) -> Generator[Progress | None, None, NDArray[np.int32]]:
-        """A loaded layer on vectors (n, inputs), for a step of a plan."""
+        """Run a loaded layer on vectors (n, inputs), for a step of a plan."""
         layer = self._loaded(number, codes, drive)
         tiles, parts = tuple((t.address, t.reads) for t in layer.tiles), []
         planes = checks.plane_count(drive, self._spec)
@@ -323,7 +323,7 @@ class EmulatedChip:
     def _compute(
         self, request: Mvm | Sweep, codes: NDArray[np.int16], places: Places
     ) -> Generator[None, None, MvmResult]:
-        """Run vectors (n, rows) through the tile or layer of a request, a cacheful at a time."""
+        """Run vectors (n, rows) through the tile or layer of a request, in batches that fit the cache."""
         drive = Drive(request.range_code, request.input_bits, request.input_signed)
         checks.drive(codes, drive, self._spec)
         checks.returns(request.returns, self._capabilities)

@@ -43,8 +43,8 @@ class Drive:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Which observation each vector of a request is: vector j has number ``first`` + j;
-    its sample is ``sample`` + number // ``per_sample``, its position number % ``per_sample``."""
+    """Sample number of each vector of a request, which selects its noise: vector j has number ``first`` + j,
+    sample ``sample`` + number // ``per_sample``, and position number % ``per_sample``."""
 
     sample: int
     per_sample: int
@@ -60,7 +60,7 @@ class Places:
 
 @dataclass(slots=True)
 class Tally:
-    """Conversions made by a request, how many ended at the end of the scale, and chip time spent."""
+    """Conversions of a request, how many of them saturated, and chip time spent."""
 
     conversions: int = 0
     saturated: int = 0
@@ -121,7 +121,7 @@ class TileConverter:
         limits = code_limits(macro.adc.bits, macro.adc_signed)
 
         def convert(part: slice) -> int:
-            """The conversions of some vectors: each is a function of its own codes and key."""
+            """Convert a slice of the vectors; each depends on its own codes and key only."""
             ended: int = convert_vectors(
                 array, codes[part], first_input, keys[part], transfer, table, limits, sums[part], raw[part]
             )

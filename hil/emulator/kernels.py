@@ -65,7 +65,7 @@ _SLOTS = uint64(SLOTS)
 def _words(
     array: TileArray, codes: NDArray[np.int16], vector: Any, first: Any, places: NDArray[np.uint16], words: Any
 ) -> Any:
-    """One word per group of rows: lane p of it is the group's input pattern in plane p. Gives Σ ``squares[0]``."""
+    """Pack the input patterns of each group of rows into a word, plane p in lane p; returns Σ ``squares[0]``."""
     rows, spread, slots, squares = array.rows, array.spread, array.slots, array.squares[0]
     for r in range(rows):
         places[r] = codes[vector, first + r] - array.low_code
@@ -83,7 +83,7 @@ def _words(
 
 @njit(**_inside)
 def _driven(array: TileArray, places: NDArray[np.uint16], total: Any, driven: NDArray[np.int32]) -> None:
-    """Σ u² over the rows in each plane; ``squares`` holds several planes a word, ``total`` is the sum of the first."""
+    """Σ u² over the rows in each plane; ``squares`` packs several planes in a word, ``total`` sums the first words."""
     a_word, bits = 64 // array.square_bits, uint64(array.square_bits)
     mask = (uint64(1) << bits) - uint64(1)
     for w in range(array.squares.shape[0]):
@@ -98,7 +98,7 @@ def _driven(array: TileArray, places: NDArray[np.uint16], total: Any, driven: ND
 
 @njit(**_inside)
 def _entries(array: TileArray, words: NDArray[np.uint32], planes: Any, entries: NDArray[np.int32]) -> None:
-    """Where the table row of each group's pattern begins, (planes, groups)."""
+    """Index of the table row of each group's pattern, (planes, groups)."""
     mask, pitch = splat_i(_i((1 << array.lane) - 1)), splat_i(_i(array.pitch))
     for g in range(0, words.size, LANES):
         word, base = load_i(words, g), load_i(array.bases, g)
@@ -109,7 +109,7 @@ def _entries(array: TileArray, words: NDArray[np.uint32], planes: Any, entries: 
 
 @njit(**_inside)
 def _looked_up(tables: NDArray[np.int32], entries: NDArray[np.int32], at: Any, column: Any) -> Any:
-    """Sums of sixteen columns over four groups of word lines: looked up for each group in ``tables`` at its entry."""
+    """Sums of sixteen columns over four groups of word lines, from the ``tables`` at each group's entry."""
     near = add_i(load_i(tables, uint64(entries[at]) + column), load_i(tables, uint64(entries[at + uint64(1)]) + column))
     far = add_i(
         load_i(tables, uint64(entries[at + uint64(2)]) + column),
@@ -120,7 +120,7 @@ def _looked_up(tables: NDArray[np.int32], entries: NDArray[np.int32], at: Any, c
 
 @njit(**_inside)
 def _piece(tables: NDArray[np.int32], entries: NDArray[np.int32], at: Any, quads: Any, column: Any, unit: Any) -> Any:
-    """Conductance that is driven on one piece of sixteen lines, µS times input unit."""
+    """Driven conductance of one piece of sixteen lines, µS times input unit."""
     total = _looked_up(tables, entries, at, column)
     for _ in range(1, quads):
         at += _SLOTS
@@ -188,7 +188,7 @@ def _mixed(x: Any) -> Any:
 
 @njit(**_inside)
 def _normals(low: Any, high: Any, index: Any) -> Any:
-    """``noise.word_to_normal`` of ``noise.hash_word``, for ``index`` and the fifteen after it."""
+    """Sixteen normals for ``index`` and the next fifteen, as ``noise.word_to_normal`` of ``noise.hash_word`` gives."""
     places = mul_i(add_i(lanes(), splat_i(_i(index))), splat_i(_i(-1640531535)))
     word = _mixed(add_i(_mixed(xor_i(places, low)), high))
     tail = add(to_floats(and_i(word, splat_i(_i(0x7FFFFFFF)))), splat(_f(0.5)))
@@ -207,7 +207,7 @@ def _normals(low: Any, high: Any, index: Any) -> Any:
 
 @njit(**_inside)
 def _with_errors(q: Any, middle: Any, scale: Any, bow: Any) -> Any:
-    """Positions on the scale, in codes, with the converter's errors: ``bow`` are its coefficients a to f.
+    """Positions on the scale, in codes, with the converter's errors: ``bow``: coefficients a to f.
 
     t = q on −1..1 over the scale; then q += a + b t + c t² + d t³ + e [t > 0] + f ([t > ½] + [t > −½]).
     """
@@ -231,7 +231,7 @@ def _nominal_transfer(position: NDArray[np.float32], table: NDArray[np.float32],
 
 @njit(**_inside)
 def _kept_share(array: TileArray, entries: NDArray[np.int32], first: Any, count: Any) -> Any:
-    """What supply droop leaves of a current: 1 / (1 + droop Σ driven conductance of the tile)."""
+    """Share of a current that remains under supply droop: 1 / (1 + droop Σ driven conductance of the tile)."""
     total = 0
     for g in range(first, first + count):
         total += array.tables[entries[g] + array.total_column]
@@ -250,7 +250,7 @@ def convert_vectors(
     sums: NDArray[np.int32],  # (vectors, outputs), written
     raw: NDArray[np.int32],  # (vectors, planes x conversions) or (0, 0), written
 ) -> int:
-    """Convert every plane of every vector; gives the conversions at the end of the scale."""
+    """Convert every plane of every vector; returns the number of saturated conversions."""
     planes, wide, outputs, groups = array.weights.size, transfer.shape[1], sums.shape[1], array.bases.size
     low, high = limits
     tables, units, conversions = array.tables, array.units, array.conversions

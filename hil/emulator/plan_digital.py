@@ -1,7 +1,7 @@
 """The digital operations of a plan on the emulated chip, in 64-bit integers (docs/file-formats.md).
 
-Codes carry the images first. What a host computes with kernels of its own is worked out here from the same text in
-plain numpy, so that the two check each other.
+Arrays of codes have images as first axis. The host has kernels of its own for the same text; this plain numpy
+version checks them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,7 @@ LEAST = -(1 << 40)  # below every code: places that never win
 
 
 def apply(instruction: Instruction, inputs: Sequence[Wide], shape: tuple[int, ...]) -> Wide:
-    """Codes of a step that no array multiplies; ``shape`` is that of its output, without the images.
-
-    Raises:
-        ValueError, IndexError: the instruction does not fit its inputs.
-    """
+    """Output codes of a digital step; ``shape`` is that of its output for one image."""
     x = inputs[0]
     match instruction:
         case plan.RescaleCodes():
@@ -115,7 +111,7 @@ def narrowed(values: Wide, shift: int) -> Wide:
 
 
 def of_one_rank(one: Wide, two: Wide) -> tuple[Wide, Wide]:
-    """Both with axes of size 1 before the first where the other has more."""
+    """Both arrays at equal rank: leading axes of size 1 are added to the one with fewer axes."""
     rank = max(one.ndim, two.ndim)
     first, second = (v.reshape(len(v), *[1] * (rank - v.ndim), *v.shape[1:]) for v in (one, two))
     return first, second
@@ -126,7 +122,7 @@ def _axes(axes: NDArray[np.int32]) -> tuple[int, ...]:
 
 
 def _windows(x: Wide, window: NDArray[np.int32], outside: int) -> Wide:
-    """(n, channels, down, across, kernel rows, kernel columns)."""
+    """View of an array as its kernel windows: (n, channels, down, across, kernel rows, kernel columns)."""
     kernel, stride, padding = window.reshape(3, 2).tolist()
     widths = ((0, 0), (0, 0), (padding[0], padding[0]), (padding[1], padding[1]))
     padded = np.pad(x, widths, constant_values=outside)

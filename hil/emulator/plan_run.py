@@ -1,4 +1,4 @@
-"""A plan, run step after step in the memory that it says; the emulated chip checks it as it is loaded."""
+"""Execution of a plan step by step in its declared memory; the emulated chip checks a plan when it is loaded."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ Multiply = Callable[[int, NDArray[np.int16], Drive, Places, Tally], Generator[Pr
 
 
 class LoadedPlan:
-    """The plan that the chip was given, or the part of it that has come."""
+    """The plan loaded into the chip, or its parts received so far."""
 
     def __init__(self) -> None:
         self.plan: Plan | None = None
         self._parts = PlanUpload()
 
     def load(self, request: LoadPlan, zeros: Multiply) -> None:
-        """Take a part; the last one makes the plan, which is checked with products that answer 0.
+        """Receive a part of a plan; after the last part the plan is checked, with products of 0.
 
         Raises:
             Refusal: parts out of order, too long, not a plan, steps that do not fit.
@@ -58,7 +58,7 @@ class LoadedPlan:
 
 
 def check(plan: Plan, zeros: Multiply) -> None:
-    """Run the plan once on a black image, with products that answer 0.
+    """Run the plan once on a black image, with products of 0, to check that its steps fit.
 
     Raises:
         Refusal: a step that does not fit the values around it, or a layer that is not loaded.
@@ -70,7 +70,7 @@ def check(plan: Plan, zeros: Multiply) -> None:
 
 
 def run(plan: Plan, request: RunPlan, multiply: Multiply) -> Generator[Progress | None, None, PlanResult]:
-    """The answers of a request, a few images of one pass at a time."""
+    """Answers of a RUN_PLAN request, computed for a few images of one pass at a time."""
     if request.pixels.shape[1:] != plan.image_shape:
         text = f"images of {request.pixels.shape[1:]} for a plan of {plan.image_shape}"
         raise Refusal(ErrorCode.MALFORMED, text, request.pixels[0].size, plan.values[0].size)
@@ -91,7 +91,7 @@ def run(plan: Plan, request: RunPlan, multiply: Multiply) -> Generator[Progress 
 def run_images(
     plan: Plan, pixels: NDArray[np.uint8], sample: int, multiply: Multiply, tallies: Sequence[Tally]
 ) -> Generator[Progress | None, None, NDArray[np.int32]]:
-    """Answers of some images side by side, int32 (images, codes); a step of it is one step of the plan."""
+    """Answers for a batch of images, int32 (images, codes); each yield is one step of the plan."""
     memory = np.zeros((len(pixels), plan.arena), np.uint8)
     channels = np.arange(len(plan.table))[None, :, None, None]
     _put(memory, plan.values[0], plan.table[channels, pixels.transpose(0, 3, 1, 2)])

@@ -35,13 +35,13 @@ Floats = NDArray[np.floating]
 
 
 def lots(numbers: NDArray[np.int64], written_ns: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A number for each cell and write."""
+    """A random lot number for each cell and write."""
     with np.errstate(over="ignore"):
         return numbers + written_ns * np.int64(_SPREAD)
 
 
 def aged(g_us: Floats, age_s: Floats, lot: NDArray[np.int64], seed: int, macro: int, strength: float) -> Floats:
-    """Conductances after late ageing; ``strength`` 0 is none."""
+    """Conductances after late ageing; ``strength`` 0: no ageing."""
     late = np.maximum(age_s - LATE_AFTER_S, 0.0)
     if strength == 0.0 or not late.any():
         return g_us

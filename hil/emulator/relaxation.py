@@ -88,7 +88,7 @@ def load_table(name: str = USUAL) -> RelaxationTable:
 def choose_traces(
     table: RelaxationTable, written_us: NDArray[np.floating], uniform: NDArray[np.float64]
 ) -> NDArray[np.int32]:
-    """A measured cell for each written one: one of the ``NEIGHBOURS`` nearest in conductance.
+    """For each written cell, choose one of the ``NEIGHBOURS`` measured cells nearest in conductance.
 
     Args:
         written_us: conductance just after the write, on the scale of the data.

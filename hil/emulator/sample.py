@@ -1,6 +1,6 @@
-"""The hidden truth of one emulated chip, drawn once from its seed.
+"""The true parameters of one emulated chip, drawn once from its seed.
 
-Nothing here is ever sent: calibration has to find it out through the wire.
+They are never sent to a host: calibration has to estimate them through the wire.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _cell_kinds(macro: MacroSpec, parameters: SampleParameters, rng: np.random.G
 
 
 def _draw_inl(largest: float, adcs: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A bow, an S and the steps of the two highest bits per ADC; ``largest`` codes from the best line."""
+    """Random INL of each ADC: a bow, an S and steps at the two highest bits; ``largest`` codes off the line."""
     bend = rng.standard_normal((4, adcs)) * np.array([[1.0], [2.0], [0.6], [0.4]])
     t = np.linspace(-1.0, 1.0, 513)
     terms = np.array([t**2, t**3, t > 0, (t > 0.5).astype(float) + (t > -0.5)])
@@ -160,7 +160,7 @@ def _draw_inl(largest: float, adcs: int, rng: np.random.Generator) -> NDArray[np
 
 
 def draw_drive(steps: int, largest: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Output of a row's driver for each input unit from 0 to ``steps``, (steps + 1,), in nominal steps.
+    """Real output of a row driver for each input unit from 0 to ``steps``, (steps + 1,), in nominal steps.
 
     A row driver adds up one element (or pulse) a step, each of its own size: the deviation from the line
     through zero and full drive is a random walk that comes back to 0, scaled to ``largest``. The line's

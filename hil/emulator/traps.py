@@ -1,4 +1,4 @@
-"""Read noise that lasts: traps beside the filament of a written cell, each of which holds a charge or does not.
+"""Random telegraph noise: traps beside the filament of a written cell, each charged or empty.
 
 A cell has one trap for each decade from 1 ms to 10⁶ s. Trap k keeps a dwell τ_k of its decade (log-uniform), a step a_k
 (exponential) and an occupancy p_k (uniform), drawn anew at each write. Time is cut in slots of τ_k, at a place of the
@@ -37,7 +37,7 @@ def shift_us(
     size_us: float,
     top_us: float,
 ) -> NDArray[np.float64]:
-    """ΔG of cells now since each was written; arrays of one shape."""
+    """Change of conductance by traps since each cell was written, µS; arrays of one shape."""
     lot = lots(numbers, written_ns)
     total = np.zeros(g_us.shape)
     for decade in range(DECADES):

@@ -1,4 +1,4 @@
-"""Write-verify on the chip: what one pulse does to a cell, and pulses until a reading fits."""
+"""Write-verify on the chip: the effect of one pulse on a cell, and pulses until a reading lies in the window."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class PulseLaw:
     form_v: Floats | None = None  # (rows, columns): voltage that forms each cell, changed by its pulses; None: all are
 
     def fresh(self, numbers: Counts) -> Flags:
-        """Cells that do not switch: never formed, or broken down."""
+        """Flags of fresh cells, which do not switch: never formed, or broken down."""
         if self.form_v is None:
             return np.zeros(numbers.shape, np.bool_)
         return np.asarray(self.form_v.flat[numbers] > FORMED)
@@ -72,7 +72,7 @@ class PulseLaw:
     def _formed(
         self, g_us: Floats, switched: Floats, numbers: Counts, up: Flags, volts: NDArray[np.floating], z: Floats
     ) -> Floats:
-        """Fresh cells stay until a SET pulse reaches their voltage; they land in the upper half of their range.
+        """Fresh cells stay until a SET pulse reaches their voltage; after it they are in the upper half of their range.
 
         A pulse ``BREAKS_V`` above it leaves a short that never switches again.
         """
@@ -111,7 +111,7 @@ class PulseLaw:
         return inside if self.form_v is None else self._formed(g_us, inside, numbers, up, volts, z)
 
     def land(self, targets_us: Floats, numbers: Counts) -> Floats:
-        """Conductances after a perfect write: the level that each target names, as far as the cell reaches."""
+        """Conductances after a perfect write: the level of each target, limited to the cell's range."""
         levels = np.array(self.macro.levels_us, np.float32)
         nearest = levels[np.abs(targets_us[:, None] - levels).argmin(1)]
         exact = np.where(np.abs(nearest - targets_us) < SAME_LEVEL_US, nearest, targets_us)
@@ -151,7 +151,7 @@ class WriteVerify:
                 yield Progress(count - len(here), count, 0)
 
     def _verify(self, here: Counts, turn: int, verify_z: Draw) -> Counts:
-        """Read the open cells; those that stay open."""
+        """Read the open cells; returns those still outside the window."""
         p = self._law.parameters
         sigma = np.sqrt((p.read_variance_us2 + p.verify_noise_us**2) / self._order.verify_reads)
         noise = sigma * verify_z(self.numbers[here], turn) if sigma > 0.0 else 0.0

@@ -1,1 +1,1 @@
-"""Making a network keep its accuracy on a chip: tuning a chip that holds it, and techniques tried by what they give."""
+"""Keeping a network's accuracy on a chip: a tune of the chip, and techniques tried one by one for their gain."""

@@ -19,7 +19,7 @@ DRAWN = (
 
 
 def account_of(found: Improvement, name: str) -> Account:
-    """Everything that an improvement says of the network ``name``, with the whole table of its techniques."""
+    """Full account of an improvement of the network ``name``, with the whole table of techniques."""
     first = improvement_summary(found, name, ())
     kept = tuple(result.name for result in found.trials if result.kept)
     drawn = Plot("trials", DRAWN, trial_figure([result for result in found.trials if result.chips]))
@@ -30,7 +30,7 @@ def account_of(found: Improvement, name: str) -> Account:
 
 
 def improvement_summary(found: Improvement, name: str, steps: tuple[NextStep, ...], page: str = "") -> Summary:
-    """Summary of a finished improvement; its steps name the files that it left."""
+    """Summary of a finished improvement; its next steps name the files written."""
     tried = [result for result in found.trials if result.chips]
     first, last = tried[0], [result for result in tried if result.kept][-1]
     gain = last.mean - first.mean
@@ -62,7 +62,7 @@ def _scale(found: Improvement, first: TrialResult, last: TrialResult) -> Scale:
 
 
 def _table(trials: Sequence[TrialResult]) -> Table:
-    """The columns of the whole table that a screen has room for."""
+    """The columns of the table of techniques that fit on a screen."""
     whole, shown_ones = trial_table(trials), (0, 1, 3, 4, 5, 7)
     header, *rows = (tuple(row[k] for k in shown_ones) for row in (whole.header, *whole.rows))
     return Table(whole.title, header, tuple(rows))
@@ -115,7 +115,7 @@ def _whole_row(result: TrialResult) -> tuple[str, ...]:
 
 
 def trial_figure(tried: Sequence[TrialResult]) -> Figure:
-    """Accuracy (percent) after each technique, from the top; single virtual chips faint."""
+    """Plot the accuracy (%) after each technique, first at the top; faint points are single virtual chips."""
     data: list[Figure] = []
     for result in tried:
         name = [shown(result.name)]

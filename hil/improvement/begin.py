@@ -36,14 +36,14 @@ def context_of(
     scoring: DeployOptions | None = None,
     further: FurtherTraining | None = None,
 ) -> TrialContext:
-    """What the trials of ``hil.improvement.improve.improve`` need.
+    """Gather network, images, record and settings for the trials of ``hil.improvement.improve.improve``.
 
     Args:
-        training: training images with their targets; some of them decide, none of which the network stores.
-        asked: techniques that every trial has, as rounds, and settings of those that are tried; None: none.
+        training: training images with their targets; some, which the network does not store, decide on techniques.
+        asked: techniques in every trial, as rounds, and settings for techniques to try; None: no such wish.
         record: of a chip or of cells; None: the models of the chip file.
-        scoring: task, metric and whether a user's own may run; None: those of the network.
-        further: what a classifier may be trained on with, as the last trial; None: it is not.
+        scoring: task, metric and consent to run a user's metric; None: those of the network.
+        further: setup of the last trial, further training of a classifier; None: no training.
 
     Raises:
         UsageError: a compiled program was given instead of a network, targets of another task, or a metric that is no

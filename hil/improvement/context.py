@@ -45,8 +45,8 @@ SENSED_IMAGES = 32  # stored training images that a layer's share of the error i
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A recipe, and the network that it is for: the rule of its weight scales, "": that of a deployment, whose copies
-    it has, too; and the digest of what was trained on, "": the network as it came."""
+    """A recipe and the network it applies to: its rule of weight scales ("": as a deployment chooses, with copies), and
+    the digest of its training data ("": not trained further)."""
 
     recipe: Recipe = field(default_factory=Recipe)
     scales: str = ScaleRule.ROUNDING.value
@@ -89,11 +89,11 @@ class Score:
 
 @dataclass(frozen=True)
 class TrialContext:
-    """All that trials need. ``images`` and ``targets`` are held-out training images, as ``task`` scores them.
+    """Shared inputs of all trials. ``images`` and ``targets`` are held-out training images, as ``task`` scores them.
 
-    ``asked``: techniques that every trial has (rounds), and settings of those that are tried (the tune's images).
-    ``training``: what the network may be trained on with, None: it is not. ``crew`` runs the virtual chips.
-    ``minutes_left`` of what ``hil improve`` may take; None: nobody said.
+    ``asked``: techniques in every trial (rounds), and settings of techniques to try (the tune's images).
+    ``training``: setup of further training; None: no training. ``crew`` runs the virtual chips.
+    ``minutes_left`` of the time budget of ``hil improve``; None: no budget.
     """
 
     network: NetworkFile
@@ -122,15 +122,15 @@ class TrialContext:
 
     @property
     def begun(self) -> Candidate:
-        """The candidate of the first trial: the techniques that were asked for, without a tune."""
+        """The candidate of the first trial: only the techniques that the user requires, without a tune."""
         return Candidate(self.asked.without(TunedChannels.name), self.scales)
 
     def recipe(self, candidate: Candidate) -> Recipe:
-        """All that is done to a network of this candidate, at the age that is planned."""
+        """The recipe of this candidate, for the planned age."""
         return replace(candidate.recipe, age_s=self.age_s)
 
     def program(self, candidate: Candidate) -> ConductanceProgram:
-        """The program of a candidate as chips of the record are written (untuned: a tune is made on each chip)."""
+        """The program of a candidate as chips of the record are written (untuned, as each chip gets its own tune)."""
         recipe = self.recipe(candidate)
         layout, copies = recipe.laid_out(LayoutOptions()), self._copies(candidate)
         cells = layout.read_once
@@ -148,7 +148,7 @@ class TrialContext:
     def _copies(self, candidate: Candidate) -> Copies | None:
         """Further copies of layers where they help most, on the network's own macros and on further ones.
 
-        A network of several rounds has the whole chip in each, as far as the record knows it.
+        Each round of a larger network may use all macros of the record.
         """
         if not candidate.scales:
             return None
@@ -167,21 +167,21 @@ class TrialContext:
         return choose_copies_to_average(layer_areas(once), self.spec, errors, allowed=allowed, most=most)
 
     def free(self, program: ConductanceProgram) -> list[int]:
-        """Macros that may be used, hold nothing, and are known."""
+        """Free macros: allowed, empty, and calibrated by the record."""
         most = max(self.macros - len(program.macros), 0)
         return [m for m in range(self.spec.macros) if m not in program.macros and m in self.record.macros][:most]
 
     @property
     def unknown(self) -> bool:
-        """Whether the chip has macros that the record does not know."""
+        """Whether the chip has macros that the record lacks."""
         return not self.record.macros.keys() >= set(range(self.spec.macros))
 
     def deploy_options(self) -> tuple[str, ...]:
-        """Options by which ``hil deploy`` treats a program as ``score`` does, beside the recipe that it holds."""
+        """Options of ``hil deploy`` that treat a program as ``score`` does, beside its own recipe."""
         return () if self.age_s == DeployOptions().age_s else (f"--age {self.age_s:g}s",)
 
     def network_of(self, candidate: Candidate) -> NetworkFile:
-        """The network of a candidate: as it came, or trained on.
+        """The network of a candidate: the original, or trained further.
 
         Raises:
             MismatchError: the trained network in the folder is not the candidate's.
@@ -212,8 +212,8 @@ class TrialContext:
         return Score(np.array(found))
 
     def sensitivity(self, candidate: Candidate) -> dict[str, float]:
-        """By layer, the mean square error of the logits when this layer alone is a virtual chip's, tuned where the
-        network stores images for it. Measured once for a network and a rule of its scales."""
+        """Mean square error of logits, by layer, if a virtual chip multiplies this layer only, tuned if the network
+        stores images for a tune. Computed once for a network and a rule of its scales."""
         key = candidate.scales, candidate.finetuned
         if key not in self.sensed:
             self.sensed[key] = self._sensitivity(candidate)
@@ -254,7 +254,7 @@ def _accuracy(
 
 
 class OneLayer:
-    """Exact products but for one layer, which a virtual chip multiplies; satisfies ``Multiply``."""
+    """Exact products for all layers but one, which a virtual chip multiplies; satisfies ``Multiply``."""
 
     def __init__(self, program: ConductanceProgram, chip: Multiply, layer: str) -> None:
         self._exact, self._chip, self._layer = IdealMultiply(program), chip, layer

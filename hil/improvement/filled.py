@@ -1,4 +1,4 @@
-"""A chip that is not full is filled: techniques that fit the macros are kept where virtual chips show a gain."""
+"""Use of free macros: techniques that fit them are kept if virtual chips show a gain."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def chosen(
     trains: bool = True,
     weighs: bool = True,
 ) -> tuple[Path | None, NetworkOptions, DeployOptions]:
-    """Network, data and options with what was left to the toolkit: a trained network (effort 3), the bundled network,
-    and the techniques.
+    """Network, data and options, with automatic choices made: training (effort 3), the bundled network,
+    and techniques.
 
     Args:
-        calibration: record of the chip; None: that of the chip file.
+        calibration: record of the chip; None: the models of the chip file.
         trains: whether a network may be trained now.
-        weighs: whether techniques are weighed (``filled``).
+        weighs: whether techniques are chosen by their gain (``filled``).
     """
     if trains and options.effort == TRAINING:
         network = trained_ahead(network, source, calibration, options.age_s, watch)
@@ -63,12 +63,12 @@ def filled(
     record: CalibrationRecord | None,
     watch: Watch,
 ) -> Recipe:
-    """The recipe of a deployment that names no technique, with what fits the macros and gains more than twice its
-    standard error on virtual chips, from cheap to dear, at an effort of 1, 2 or none that was named.
+    """Extend the recipe of a deployment without named techniques, at effort 1, 2 or unnamed, from cheap to dear, by
+    techniques that fit the macros and gain more than twice their standard error on virtual chips.
 
-    A gain is of the float network's answers to stored images that nothing was fitted on. A network that loses less than
+    The gain is agreement with the float network on stored images that were not fitted. A network that loses less than
     ``ENOUGH``, a network of more than ``WEIGHED`` multiplications, one that does not classify, one that stores too few
-    images, and all that is no net.pt keep the usual recipe. The watch is told what was weighed.
+    images, and files other than net.pt keep the usual recipe. The watch is told the gains.
     """
     path = Path(network) if network else BUNDLED_NETWORK
     of_effort = options.recipe == DeployOptions(effort=options.effort).recipe and options.effort not in (0, TRAINING)

@@ -1,7 +1,7 @@
-"""The trial of training: a network trained on for the chip's errors, within what is left of an improvement's minutes.
+"""Trial of further training: fine-tuning for the chip's errors, within the remaining minutes of an improvement.
 
-The recipe is that of ``hil finetune`` at a low rate, with errors as small as copies of layers leave them. The images
-that decide take no part. What is trained stays in the folder of ``hil improve``, which goes on with it.
+The recipe is that of ``hil finetune`` at a low rate, with errors as small as copies of layers leave them. Images
+that decide on techniques are left out. Checkpoints stay in the folder of ``hil improve``, which resumes from them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LEAST_MINUTES = 2.0  # below, no epoch of any use
 
 @dataclass(frozen=True, slots=True)
 class FurtherTraining:
-    """What ``hil improve`` trains on: network file, data set, chip and record (None: the chip file's models).
+    """Inputs of the further training: network file, data set, chip and record (None: the chip file's models).
 
     ``out``: its folder.
     """
@@ -49,7 +49,7 @@ class FurtherTraining:
         return self.folder / NETWORK
 
     def settings(self, program: ConductanceProgram, minutes: float, *, age_s: float, seed: int) -> FinetuneSettings:
-        """Settings of the training that was begun in the folder, or else of one that begins now."""
+        """Settings of the training unfinished in the folder, else of a new one."""
         from hil.improvement.finetuning.as_deployed import strength_of  # late: torch, and most trials train nothing
         from hil.improvement.finetuning.plan import begun_settings
 
@@ -66,10 +66,10 @@ class FurtherTraining:
     def trained(
         self, network: NetworkFile, settings: FinetuneSettings, without: NDArray[np.uint8], watch: Watch
     ) -> NetworkFile:
-        """The network after training; one that lies in the folder, trained from the same network, is taken.
+        """The network after training; reuses the folder's trained network if it came from the same original.
 
         Args:
-            without: images that take no part.
+            without: images to leave out.
 
         Raises:
             Interrupted: Ctrl-C after the first epoch. The errors of ``hil.improvement.finetuning.run.finetune``.

@@ -1,9 +1,9 @@
 """Techniques tried from cheap to dear on held-out training images, until the target or the budget is reached.
 
-A technique that gives more than its standard error stays, another is let go; of a network that is right no more often
-than by chance, those that lead (``Offer.leads``) are tried first and stay. Every trial is in ``trials`` of the output
-folder as soon as it is done: the same command goes on where it was interrupted, and with more time or another target
-where it ended. Test images are read once, for the finished program.
+A technique stays if its gain exceeds the standard error. If a network's accuracy is at chance, leading techniques
+(``Offer.leads``) are tried first and stay. Every trial is in ``trials`` of the output
+folder as soon as it is done: the same command resumes after an interruption, and continues with more time or another
+target. Test images are read once, for the finished program.
 """
 
 from __future__ import annotations
@@ -89,10 +89,10 @@ class TrialResult:
 
 @dataclass(frozen=True, slots=True)
 class Improvement:
-    """What was tried and what stays.
+    """Result of an improvement: trials, and the recipe that was kept.
 
-    ``test``: what one further chip will score with the finished program, by images and chips that chose nothing; None:
-    no images were given.
+    ``test``: prediction for one further chip with the finished program, from images and chips that chose nothing;
+    None: no test images.
     """
 
     trials: tuple[TrialResult, ...]
@@ -122,13 +122,13 @@ def improve(
     tried: Callable[[TrialContext], Sequence[Trial]] = trials_of,
     restart: bool = False,
 ) -> Improvement:
-    """Try techniques; leave ``program.h5`` and ``improvement.json`` in ``folder``. Trials that are there are taken.
+    """Try techniques; leave ``program.h5`` and ``improvement.json`` in ``folder``. Finished trials are reused.
 
     Args:
-        test: images that are scored once, for the finished program; None: none.
+        test: images that are scored once, for the finished program; None: no test.
         tried: gives the trials, from cheap to dear.
         target: accuracy (fraction) on the held-out images at which to stop.
-        minutes: after which no further trial is begun; training takes what is left of them.
+        minutes: budget after which no trial starts; training uses the rest of it.
         restart: forget the trials in the folder.
 
     Raises:
@@ -202,28 +202,28 @@ def improve(
 
 
 def _stopped(best: Score, used: float, target: float | None, minutes: float | None) -> str:
-    """Why no further trial begins; "": one may."""
+    """The reason why no further trial starts; "": another may start."""
     if target is not None and best.mean >= target:
         return f"target of {target:.1%} reached"
     return "" if minutes is None or used < minutes else f"{minutes:g} minutes are spent"
 
 
 def _standing(context: TrialContext, results: Sequence[TrialResult]) -> tuple[Candidate, Score | None]:
-    """The candidate of the last result that was kept, and its score; None before the first."""
+    """The candidate of the last kept result, and its score; None before the first."""
     kept = [result for result in results if result.kept]
     return (Candidate.from_json(kept[-1].recipe), Score(np.array(kept[-1].chips))) if kept else (context.begun, None)
 
 
 def at_chance(context: TrialContext, score: Score) -> bool:
-    """Whether classes are right no more often than by chance, within two standard errors: what a technique gives does
-    not show then."""
+    """Whether accuracy is at chance, within two standard errors, so that the gain of a technique would not
+    show."""
     chance = 1 / max(1, len(context.network.graph.classes))
     limit = chance + 2 * np.sqrt(chance * (1 - chance) / len(context.images))
     return context.task.metric == ACCURACY and bool(score.mean < limit)
 
 
 def _next(waiting: Sequence[Trial], waited: Collection[str], *, lost: bool) -> int:
-    """Place of the trial that comes next: of a network that is ``lost``, the first that leads."""
+    """Index of the next trial; if accuracy is at chance (``lost``), the first trial that leads."""
     leading = [at for at, trial in enumerate(waiting) if trial.leads and trial.name not in waited]
     return leading[0] if lost and leading else 0
 
@@ -231,9 +231,9 @@ def _next(waiting: Sequence[Trial], waited: Collection[str], *, lost: bool) -> i
 def _tried(
     context: TrialContext, trial: Trial, recipe: Candidate, best: Score, *, may_wait: bool = False
 ) -> tuple[TrialResult, Candidate, Score] | float:
-    """Try a trial, with few chips and images first: its result, and the recipe and score that stand after it.
+    """Run a trial, on few chips and images first: its result, and the recipe and score to go on with.
 
-    Where it ``may_wait``, and takes more than ``MOST_SHARE`` of the minutes that are left, the minutes that it takes.
+    With ``may_wait``, a trial of more than ``MOST_SHARE`` of the remaining minutes is postponed: returns its minutes.
     """
     began = time.monotonic()
     proposed = trial.propose(context, recipe)
@@ -271,7 +271,7 @@ def held_out(training: Dataset, network: NetworkFile, count: int, seed: int) -> 
     """Positions of ``count`` training images that the network has not seen, ascending.
 
     Raises:
-        FileError: it was fine-tuned on so many of them that too few are left.
+        FileError: the network was fine-tuned on too many of them.
     """
     stored, trained = seen_images(training.images, network, training.inputs)
     order = np.random.default_rng(np.random.SeedSequence([seed, 0x1ADD])).permutation(len(training))
@@ -287,7 +287,7 @@ def held_out(training: Dataset, network: NetworkFile, count: int, seed: int) -> 
 
 
 def _tested(found: Improvement, context: TrialContext, program: ConductanceProgram, test: Dataset) -> Improvement:
-    """The improvement with what its finished program will score on test images, treated as ``hil deploy`` does."""
+    """The improvement with the predicted score of its finished program on test images, run as by ``hil deploy``."""
     from mapping.program.execute import IdealMultiply, run
 
     check_unseen(test, program)
@@ -336,7 +336,7 @@ def _result(
 
 
 def _key(context: TrialContext) -> dict[str, Any]:
-    """Digests and settings that must agree for the trials in a folder to be taken up again."""
+    """Digests and settings that must agree for trials in a folder to be reused."""
     return {
         "network": context.network.digest,
         "chip": context.spec.digest,
@@ -352,7 +352,7 @@ def _key(context: TrialContext) -> dict[str, Any]:
 
 
 def expected_improvement(images: int, chips: int, test_images: int) -> tuple[PlannedStage, ...]:
-    """Stages of all trials, and about how long they take, s."""
+    """Stages of all trials, with their usual times, s."""
     each_s = images * chips * CHIP_IMAGE_S
     trials = PlannedStage("trials", each_s * (len(offers()) + 2))  # planned one by one once they are priced
     last = PlannedStage("test images", 2 * test_images * chips * CHIP_IMAGE_S)
@@ -360,10 +360,10 @@ def expected_improvement(images: int, chips: int, test_images: int) -> tuple[Pla
 
 
 def stored_result(row: Any) -> TrialResult:
-    """A result of a file, whose values have the types that they say.
+    """A trial result read from a file, with types checked.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError: they have not.
+        ValueError, KeyError, TypeError, AttributeError: a value is missing or of another type.
     """
     recipe, chips = Candidate.from_json(row["recipe"]), tuple(float(c) for c in row["chips"])
     return typed(TrialResult, row, recipe=recipe.to_json(), chips=chips)

@@ -1,4 +1,4 @@
-"""What an improvement begins from and leaves: network, data set and record in files; its page, and what to do next."""
+"""Inputs and outputs of an improvement: network, data set and record in files; its page, and next steps."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ PAGE = "improvement.html"
 
 @dataclass(frozen=True, slots=True)
 class ImproveOptions:
-    """What an improvement begins from.
+    """Inputs of an improvement.
 
     ``source``: chip, and the data set whose training images decide and whose test images are read once. ``treated``:
-    techniques that every trial has, and those that are not tried. ``scoring``: task and metric.
+    techniques of every trial, and techniques not to try. ``scoring``: task and metric.
     """
 
     network: Path
@@ -57,7 +57,7 @@ class ImproveOptions:
     def context(
         self, out: Path, *, record: Path | None, crew: ChipWorkers = THREADS, restart: bool, watch: Watch
     ) -> tuple[TrialContext, Dataset | None]:
-        """What ``hil.improvement.improve.improve`` needs, which works in ``out``, and the test images.
+        """Context of the trials for ``hil.improvement.improve.improve``, which works in ``out``, and the test images.
 
         Args:
             record: of a chip or of cells; None: the models of the chip file.
@@ -93,7 +93,7 @@ def write_page(found: Improvement, out: Path, name: str) -> Path:
 
 
 def next_steps(found: Improvement, out: Path, asked: ImproveOptions) -> tuple[NextStep, ...]:
-    """What to do with the program that was found, of which the first is its deployment."""
+    """Next commands after an improvement: deploy its program, and estimate its cost."""
     program = shlex.quote(f"{out}/{PROGRAM}")
     named = as_options(asked.source) + as_options(asked.scoring, "task", "metric")
     return (

@@ -43,9 +43,9 @@ READS = 32  # of every cell, averaged
 class RetuneReport:
     """Before and after, on stored training images that the tune did not see.
 
-    ``same_before`` and ``same_after``: share of them that the chip answers like the ideal network; None where answers
+    ``same_before``, ``same_after``: share where the chip predicts the ideal network's class; None where answers
     are not classes. ``error_before`` and ``error_after``: mean square error of the logits as a share of their variance.
-    ``layers``: for each the error of its level sums without and with its lines, likewise, on the images of the tune.
+    ``layers``: error of each layer's level sums without and with fitted gains and offsets, likewise, on the tune's images.
     """
 
     chip: str
@@ -166,7 +166,7 @@ def retune(
 
 
 def _holds(driver: ChipDriver, program: ConductanceProgram, age_s: float, watch: Watch) -> bool:
-    """Whether the chip holds the program: it says so, or, where it does not remember, its cells look like it."""
+    """Whether the chip holds the program: by its digest, or, on a chip that stores none, by a check of its cells."""
     if Capability.HELD_PROGRAM in driver.capabilities:
         return holds(driver, program, age_s)
     watch.note("held program: cells are compared with the program by the host (the chip has no HELD_PROGRAM)")

@@ -1,4 +1,4 @@
-"""The third effort of a deployment: the network is trained on for the chip's errors before it is compiled."""
+"""Effort 3 of a deployment: the network is fine-tuned for the chip's errors before it is compiled."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mapping.network.file import load_network
 def trained_ahead(
     network: str | Path | None, source: NetworkOptions, calibration: Path | None, age_s: float, watch: Watch
 ) -> Path:
-    """The network file after ``hil finetune`` with its usual settings, beside the one that was given.
+    """Fine-tune a network file as ``hil finetune`` does by default, into a new file beside it.
 
-    One that was trained from the same network already is taken.
+    An existing file trained from the same network is reused.
 
     Raises:
         UsageError: no network file or no data set to train with. The errors of a fine-tuning.

@@ -33,7 +33,7 @@ from mapping.recipe.tune import TunedChannels
 class Trial:
     """One technique to try. ``propose`` gives the candidate, or the reason why there is none.
 
-    ``name``: of a technique, as ``--with`` takes it. ``leads``: as of an ``Offer``.
+    ``name``: as for ``--with``. ``leads``: as in an ``Offer``.
     """
 
     name: str
@@ -48,7 +48,7 @@ def trials_of(context: TrialContext, left_out: Collection[str] = (), effort: int
 
     Args:
         left_out: names of techniques that are not tried.
-        effort: the most that they may take.
+        effort: highest effort level of a technique.
     """
     if effort == 0:
         return ()
@@ -56,7 +56,7 @@ def trials_of(context: TrialContext, left_out: Collection[str] = (), effort: int
 
 
 def offered(context: TrialContext, left_out: Collection[str] = (), effort: int = TRAINING) -> list[Trial]:
-    """Those of ``trials_of`` that are techniques."""
+    """The trials of ``trials_of`` that are techniques."""
     return [
         Trial(str(one.technique), one.technique.words, partial(_offered, one), one.offer.leads)
         for one in prices_for(context)
@@ -65,7 +65,7 @@ def offered(context: TrialContext, left_out: Collection[str] = (), effort: int =
 
 
 def prices_for(context: TrialContext) -> tuple[Priced, ...]:
-    """The price list on the macros that may be used."""
+    """The price list of techniques, on the macros that may be used."""
 
     def planned(recipe: Recipe) -> DeploymentPlan:
         program = context.program(replace(context.begun, recipe=recipe))
@@ -77,7 +77,7 @@ def prices_for(context: TrialContext) -> tuple[Priced, ...]:
 
 
 def _offered(priced: Priced, context: TrialContext, candidate: Candidate) -> Candidate | str:
-    """A technique with what it builds on, in place of what it excludes; or why there is no place for it."""
+    """The candidate with a technique and those it requires, less those it excludes; or why it has no room."""
     if priced.plan is None:
         return priced.why
     try:
@@ -88,7 +88,7 @@ def _offered(priced: Priced, context: TrialContext, candidate: Candidate) -> Can
 
 
 def _no_place(context: TrialContext, candidate: Candidate, found: Candidate) -> str:
-    """Why there is no place for another layout on the macros that may be used, or nothing to it; "": there is."""
+    """Why a technique's layout does not fit the allowed macros, or changes nothing; "": it fits."""
     if found.recipe.laid_out(LayoutOptions()) == candidate.recipe.laid_out(LayoutOptions()):
         return "" if found.recipe != candidate.recipe else "the recipe has it already"
     try:
@@ -104,7 +104,7 @@ def _no_place(context: TrialContext, candidate: Candidate, found: Candidate) -> 
 
 
 def _beyond(context: TrialContext, program: ConductanceProgram) -> str:
-    """Why a program does not fit the macros that may be used; "": it does."""
+    """Why a program does not fit the allowed macros; "": it fits."""
     if len(program.macros) > context.macros:
         return f"it takes {len(program.macros)} macros, {context.macros} may be used"
     if not context.record.macros.keys() >= set(program.macros):
@@ -140,7 +140,7 @@ FINETUNE = Trial("finetune", "trained on for the chip's errors, in what is left 
 
 
 def begun_with(asked: TechniqueOptions) -> Recipe:
-    """What the first trial begins with: rounds, and how a tune is made.
+    """The recipe of the first trial: rounds, and settings of the tune.
 
     Raises:
         RecipeError: no such technique or setting. UsageError: one that hil improve tries by itself.

@@ -1,6 +1,6 @@
 """The account of a result, the same object for every kind: the answer, then sections of tables and figures.
 
-A result's own module makes its account; screen, page and Markdown take it and know nothing of chips.
+The module of a result makes its account; screen, page and Markdown render it without knowing about chips.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # figures bring in numpy, and every command imports this
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A figure with its caption, which is its text for screen readers too; ``name`` is its place in the template.
+    """A figure with its caption, which is its text for screen readers too; ``name``: its id in the page.
 
     A figure with ``wide`` keeps the width that its words need on a narrow screen, and scrolls in its own box;
     one with ``reduced`` says how many cells a point stands for.
@@ -89,11 +89,11 @@ class Account:
 
     Args:
         first: headline, rows, notes and next commands, as a screen shows them.
-        sections: all that one may want besides, in reading order.
+        sections: all further detail, in reading order.
         title: of the page's window; "": that of ``first``.
         subtitle: of the page.
         banners: reservations above the answer, each a word and a sentence; None: the mark of ``first``.
-        basis: what must be the same in two results that are compared: label, words, what another one means.
+        basis: conditions that must agree for a comparison: label, value, and the consequence if they differ.
     """
 
     first: Summary

@@ -12,7 +12,7 @@ NUMBER = re.compile(r"([−+]?[\d,]+(?:\.\d+)?) ?([^\s\d]*)")  # a whole cell: a
 
 
 def side_by_side(names: tuple[str, str], one: Account, other: Account) -> tuple[Table, ...]:
-    """A table for each of the two accounts' in which a row differs; what only one of them has is beside a dash."""
+    """One table for each that differs between two accounts; a row that only one of them has is beside a dash."""
     first, second = ({_title(table): _rows(table) for table in account.tables} for account in (one, other))
     found = []
     for title in dict.fromkeys((*first, *second)):
@@ -49,6 +49,6 @@ def _title(table: Table) -> str:
 
 
 def _rows(table: Table) -> dict[str, str]:
-    """The column of a table that is compared, by the first cell of each row."""
+    """Values of the compared column of a table, by the first cell of each row."""
     at = table.header.index(table.compared) if table.compared in table.header[1:] else 1
     return {row[0]: row[at] for row in reversed(table.rows)}

@@ -68,7 +68,7 @@ def mosaic(
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """Many macros of one size side by side, in points: ``above`` is room for their numbers, ``aside`` between them."""
+    """Grid of many macros of one size, in points: ``above``: room for numbers, ``aside``: gap between macros."""
 
     count: int
     rows: int  # of one macro
@@ -150,7 +150,7 @@ def line(x: Any, y: Any, colour: str, hover: str, **style: Any) -> Figure:
 
 
 def _places(values: Any) -> Any:
-    """A list of them, or the typed array that holds them (``packed``)."""
+    """Values as a list, or as the typed array of ``packed``."""
     return values if isinstance(values, dict) else list(values)
 
 

@@ -42,7 +42,7 @@ def _text() -> str:
 
 
 def find_terms(asked: str | None) -> dict[str, str]:
-    """Words with their meanings: those named so, those that ``asked`` holds (a line of a screen), those that say it.
+    """Words with their meanings: equal to ``asked``, contained in it (a line of a screen), or explained with it.
 
     Example: ``find_terms("read-back − target")`` gives read-back; ``find_terms("Shapley")`` the words that it explains.
     """
@@ -63,6 +63,6 @@ def nearest_terms(asked: str) -> list[str]:
 
 
 def _folded(text: str) -> str:
-    """Text in which a word is found whatever its case and number: virtual chips -> virtual chip."""
+    """Text in lower case and singular, so that a word is found in any form: virtual chips -> virtual chip."""
     words = (w if w.endswith("ss") else w.removesuffix("s") for w in text.lower().split())
     return " ".join(words)

@@ -220,7 +220,7 @@ class MessageLine:
         return ids
 
     def answer(self, message: bytes | Request[Any], *, channel: int = BULK, plain: bool = False) -> Decoded:
-        """The reply to a request, or to bytes that carry an id of their own; chip time does not run back meanwhile."""
+        """The reply to a request, or to raw bytes with their own id, after a check that chip time did not run back."""
         data = message if isinstance(message, bytes) else encode(message, next(self._ids))
         reply = decode(self.ask(data, channel=channel, plain=plain)[0])
         before_ns, self._newest_ns = self._newest_ns, reply.chip_time_ns
@@ -237,7 +237,7 @@ class MessageLine:
     def refused(
         self, message: bytes | Request[Any], *codes: ErrorCode, what: str = "", plain: bool = False
     ) -> ErrorReply:
-        """The refusal of what must be refused, for one of some reasons, or for any; raises ``CheckFailed``."""
+        """Check that a request is refused, with one of ``codes`` if given; raises ``CheckFailed`` otherwise."""
         said = self.answer(message, plain=plain).message
         if not isinstance(said, ErrorReply) or (codes and said.code not in codes):
             wanted = " or ".join(code.name for code in codes) or "an error"
@@ -245,7 +245,7 @@ class MessageLine:
         return said
 
     def settle(self, seconds: float) -> None:
-        """Move bytes for a while, so that the chip hears that its replies arrived; the link may end meanwhile."""
+        """Move bytes for a while, so that acknowledgements reach the chip; the link may end meanwhile."""
         until_s = time.monotonic() + seconds
         with contextlib.suppress(ProtocolError):
             self._until(lambda: time.monotonic() > until_s)
@@ -268,7 +268,7 @@ class MessageLine:
             self._move()
 
     def _move(self) -> None:
-        """Bytes both ways, as far as there are some."""
+        """Move the bytes that are waiting, both ways."""
         if self._link.failure is not None:
             raise self._link.failure
         out = self._link.data_to_send(time.monotonic())
@@ -281,7 +281,7 @@ class MessageLine:
 
 
 def ends(heard: list[Heard], request_id: int | None = None) -> list[Heard]:
-    """The answers that are no progress, all or those to one request."""
+    """The final answers, without progress reports: all, or those to one request."""
     wanted = [one for one in heard if request_id in (None, one.reply.request_id)]
     return [one for one in wanted if not isinstance(one.reply.message, Progress)]
 
@@ -335,11 +335,11 @@ class CheckFailed(DeviceError):
 
 
 class NotTried(DeviceError):
-    """The check cannot be made here; says what would make it possible."""
+    """The check cannot be made on this bench; the text says what would make it possible."""
 
 
 class NotThere(NotTried):
-    """The chip lacks what the check needs, and may."""
+    """The chip lacks an optional function that the check needs."""
 
 
 def expect(good: bool, text: str) -> None:
@@ -349,7 +349,7 @@ def expect(good: bool, text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """One chip; every check opens its line anew, so a board on a cable must stand several hosts."""
+    """One chip under test; each check opens the line anew, so the chip must accept one host after another."""
 
     address: str
     open: OpenLine
@@ -365,7 +365,7 @@ class Bench:
         return self.known
 
     def pulse(self, cells: CellBlock, millivolts: int, polarity: Polarity = Polarity.SET) -> Pulse:
-        """The same pulse on every cell of a block, as wide as the chip's recipe, which what stands before it gives."""
+        """The same pulse for every cell of a block, with the width of the chip file's write recipe; it is not sent."""
         volts = np.full((cells.rows, cells.columns), millivolts, np.uint16)
         return Pulse(cells, polarity, round(self.spec.write.pulse_width_ns), 0, volts)
 
@@ -376,12 +376,12 @@ class Bench:
         return MessageLine(self.open(), nonce=nonce, session=session, key=self.key if authorised else None)
 
     def needs(self, *needs: Capability) -> Capability:
-        """What the chip can do; raises ``NotThere`` where that is not all of ``needs``."""
+        """The chip's capabilities; raises ``NotThere`` if one of ``needs`` is missing."""
         with self.driver(*needs, silence_s=UNJUDGED_S) as driver:
             return driver.capabilities
 
     def driver(self, *needs: Capability, silence_s: float = 2.0) -> ChipDriver:
-        """The chip as the driver sees it; raises ``NotThere`` where it cannot do all of ``needs``."""
+        """A driver for the chip; raises ``NotThere`` if the chip lacks one of ``needs``."""
         driver = connect(self.open(), chip=self.known, key=self.key, silence_s=silence_s)
         lacking = [need.name for need in needs if need not in driver.capabilities]
         if lacking:

@@ -1,4 +1,4 @@
-"""Messages: what is known, unknown, cut, too long, repeated; and a link that loses frames."""
+"""Checks of messages (known, unknown, cut, too long, repeated), and of a link that loses frames."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def a_bad_line(bench: Bench) -> str:
 
 
 def _pulses_told(session: Session) -> int | None:
-    """Pulses that the chip has counted; None where it has no STATUS."""
+    """Pulses counted by the chip since power-on; None without STATUS."""
     try:
         return session.ask(Status()).pulses_total
     except FirmwareLacks:

@@ -1,4 +1,4 @@
-"""What a chip keeps without power, and what it lets nobody do without its key."""
+"""Checks of memory that outlasts a reset, and of requests that the chip refuses without its key."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def an_image_is_held_and_written(bench: Bench) -> str:
 
 
 def _another_digest_is_refused(line: MessageLine, image: ProgramImage) -> None:
-    """Bytes that do not give the digest with which their image was begun are not committed; the right ones then are."""
+    """Check that an image is not committed if its bytes do not match the announced digest, and is if they do."""
     wrong = hashlib.sha256(image.data + b"?").digest()
     for digest in (wrong, image.digest):
         line.answer(ImageBegin(digest, len(image.data)))
@@ -142,7 +142,7 @@ def nothing_without_a_key(bench: Bench) -> str:
 
 
 def _all_that_need_the_key(bench: Bench) -> list[Request[Any]]:
-    """One request of each kind that the chip can do; none of them would hurt it."""
+    """One request of each kind that needs the key, among those the chip supports; all are harmless to its cells."""
     can, macro, cell = bench.needs(), bench.spec.macro, CellBlock(0, 0, 1, 0, 1)
     rows, one = min(8, macro.logical_rows), np.ones(1, np.int32)
     tile, codes = TileAddress(0, 0, rows, 0, 1), np.zeros((1, rows), np.int16)

@@ -1,4 +1,4 @@
-"""Cells and products: what is written is read, what is said of it is so, products follow it, time and pulses count."""
+"""Checks of cells and products: cells read back as written, true write reports, products, chip time, pulse counts."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def a_product_is_linear(bench: Bench) -> str:
 
 
 def _readings(line: MessageLine, request: ReadCells) -> tuple[NDArray[np.float64], int]:
-    """Conductances in nS, and the chip time after it."""
+    """Conductances read, nS, and the chip time after the reading."""
     reply = line.get(request)
     return reply.readings.astype(np.float64) * reply.unit_ns, line.log[-1].reply.chip_time_ns
 
@@ -141,7 +141,7 @@ def reads_are_averaged(bench: Bench) -> str:
 
 
 def _within(seconds: float, each_s: float, most: int, least: int) -> int:
-    """How many, where each takes so long, are there within some seconds; no more than most, and no fewer than least."""
+    """How many pieces of work of ``each_s`` fit into ``seconds``, between ``least`` and ``most``."""
     return min(most, max(least, int(seconds / each_s)))
 
 
@@ -188,7 +188,7 @@ def writes_say_what_they_did(bench: Bench) -> str:
 
 
 def consistent(reply: TileProgrammed, request: ProgramTile) -> None:
-    """A cell is reached that was last read within the window; one that is not took all pulses; others took none."""
+    """Whether a write report is consistent: reached cells are in the window, others took all pulses, masked none."""
     asked = request.targets != LEAVE_ALONE
     readings = reply.readings.astype(np.float64) * reply.unit_ns
     off = np.abs(readings - request.targets.astype(np.float64) * request.unit_ns)

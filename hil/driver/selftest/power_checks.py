@@ -1,6 +1,6 @@
-"""What is left when the power fails: between two requests, and in the middle of a write to the memory.
+"""Checks of what survives a power failure between two requests, or during a write to the chip's memory.
 
-Somebody must cut the power and give it back (``Bench.cut_power``): a person who is asked, or a command of theirs.
+Somebody must cut the power and give it back (``Bench.cut_power``): a person at the bench, or a command.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def a_cut_write_leaves_whole_records(bench: Bench) -> str:
 
 
 def _cut_in(bench: Bench, write: ProgramTile, after_s: float) -> bool:
-    """Cut the power so long after a write was sent, ask again; whether it was done anew."""
+    """Cut the power some time after sending a write, and repeat the request; whether the chip carried it out again."""
     with bench.messages() as line, ThreadPoolExecutor(1) as pool:
         nonce, session = line.nonce, line.session
         line.send(encode(write, 1))
@@ -105,7 +105,7 @@ def _cut(bench: Bench, after_s: float = 0.0) -> None:
 
 @contextlib.contextmanager
 def _back(bench: Bench, nonce: int, session: int) -> Iterator[MessageLine]:
-    """The line as the same host, once the chip is there again; a port may have gone with its power."""
+    """The line of the same host after a restart; its port may have vanished with the power."""
     give_up_s = time.monotonic() + STARTS_S
     while True:
         try:
@@ -129,10 +129,10 @@ COMMAND_S = 120.0  # that a command may take
 
 
 def power_cut(text: str, ask: Callable[[str], None]) -> Callable[[], None]:
-    """What cuts the power: ``ask`` a person, or run the command that ``text`` is.
+    """A function that cuts the power and restores it: ``ask`` a person, or run the shell command ``text``.
 
     Raises:
-        UsageError: no words of a command.
+        UsageError: ``text`` is not a command.
     """
     if text == ASK:
         return lambda: ask("take the power from the chip, give it back, then press Enter")

@@ -1,4 +1,4 @@
-"""What must not hurt a die: outputs and work when they are to end, whoever the host is and whether it is there."""
+"""Checks of safety: outputs and work end in time, with another host and without any."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ STEADY, SIGNS = 1.25, 4  # times a pace that it may be another time; of progress
 
 
 def status_of(line: MessageLine) -> StatusReply:
-    """STATUS; raises ``NotThere`` where there is none."""
+    """The STATUS reply; raises ``NotThere`` if the chip has no STATUS."""
     said = known_status(line)
     if said is None:
         raise NotThere("no STATUS")
@@ -53,7 +53,7 @@ def status_of(line: MessageLine) -> StatusReply:
 
 
 def known_status(line: MessageLine) -> StatusReply | None:
-    """STATUS; None where there is none."""
+    """The STATUS reply; None if the chip has no STATUS."""
     said = line.answer(Status()).message
     if _code(said) is ErrorCode.UNSUPPORTED:
         return None
@@ -92,7 +92,7 @@ def off_ends_the_work(bench: Bench) -> str:
 
 
 def _usual_s(line: MessageLine) -> float:
-    """How long the answer to OUTPUTS_OFF takes when nothing runs, at the slowest of some, s."""
+    """Time that OUTPUTS_OFF takes on an idle chip, the slowest of a few tries, s."""
     slowest_s = 0.0
     for _ in range(IDLE):
         began_s = time.monotonic()
@@ -102,7 +102,7 @@ def _usual_s(line: MessageLine) -> float:
 
 
 def _status_beside(line: MessageLine, byte_s: float, *, at_once: bool) -> float | None:
-    """How long STATUS took beside work; None where there is none, or where it may wait its turn (before 1.3)."""
+    """Time that STATUS took during work, s; None without STATUS, or if it may wait its turn (before protocol 1.3)."""
     if not at_once:
         return None
     waited_s = line.watch(byte_s)
@@ -118,14 +118,14 @@ def _status_beside(line: MessageLine, byte_s: float, *, at_once: bool) -> float 
 
 
 class _Off(NamedTuple):
-    """OUTPUTS_OFF that was sent beside work: how long its answer took, and whether any work was answered STOPPED."""
+    """Result of OUTPUTS_OFF during work: time until its answer, s, and whether any work was answered STOPPED."""
 
     after_s: float
     stopped: bool
 
 
 def _switched_off(bench: Bench, line: MessageLine, work: list[int], byte_s: float, *, pulses: bool) -> _Off | None:
-    """Switch off beside work, with pulses waiting behind it; None where all was over before that was sent."""
+    """Send OUTPUTS_OFF during work, with pulses queued behind; None if the work ended before it was sent."""
     (first_status,), waits = line.begin(Status()), list(work)
     if pulses:
         waits += line.begin(bench.pulse(CellBlock(0, 0, 1, 0, min(16, bench.spec.macro.columns)), 1))
@@ -194,7 +194,7 @@ def a_reset_starts_anew(bench: Bench) -> str:
 
 
 def after_reset(bench: Bench, boot_id: int, nonce: int | None = None, session: int = 0) -> MessageLine:
-    """A line to the chip, opened until its boot id is another than before, or for some seconds."""
+    """A line to the chip, reopened until it reports another boot id, for some seconds at most."""
     give_up_s = time.monotonic() + RESTARTS_S
     while True:
         line = bench.messages(nonce=nonce, session=session)
@@ -239,7 +239,7 @@ def work_waits_for_a_silent_host(bench: Bench) -> str:
 
 
 def _worked_while_silent(bench: Bench) -> tuple[float, bool]:
-    """How long long work went on while the host was silent, s, and whether its pace says so for certain."""
+    """Time that long work continued after the host went silent, s, and whether its pace was steady enough to tell."""
     with bench.messages() as line:
         work = next(long_works(line, bench.spec), [0])
         first, rate = _pace(line, work[0])
@@ -258,7 +258,7 @@ def _done(heard: Heard) -> int:
 
 
 def _pace(line: MessageLine, work: int) -> tuple[Heard, float]:
-    """The last of some signs of progress, and steps a second."""
+    """The last of some progress reports, and steps per second."""
 
     def told(heard: list[Heard]) -> list[Heard]:
         return [one for one in heard if one.reply.request_id == work and isinstance(one.reply.message, Progress)]
@@ -283,10 +283,10 @@ ON_THE_LINE_S = 3.0  # that one request, or one answer, may take: a megabyte is 
 
 
 def long_works(line: MessageLine, spec: ChipSpec) -> Iterator[list[int]]:
-    """Begin such work again and again, each kind in some turns: the ids of its requests, which wait for each other.
+    """Start work that lasts long, of one kind after another, several times each; yields the ids of its queued requests.
 
-    How long the same answer takes of a single read is measured first: most of it may be the line. On a machine that is
-    busy, or where reads are remembered, work may be over all the same when whoever asked looks for it.
+    The time of a single read is measured first, as most of it may be the line's. On a machine that is
+    busy, or where reads are remembered, work may still be over too soon.
     """
     room = min(line.max_message - 128, int(ON_THE_LINE_S * pace_bytes_s(line, spec)))
     for request in _candidates(line, spec, room):
@@ -305,7 +305,7 @@ def long_works(line: MessageLine, spec: ChipSpec) -> Iterator[list[int]]:
 
 
 def pace_bytes_s(line: MessageLine, spec: ChipSpec) -> float:
-    """Bytes a second that the line carries, by a long answer: no more than that, most of its time is the line's."""
+    """Bytes a second on the line, at least, timed by a long answer, most of whose time is transfer."""
     rows = max(1, min(spec.macro.rows, (line.max_message - 128) // (2 * spec.macro.columns)))
     began_s = time.monotonic()
     line.answer(ReadCells(CellBlock(0, 0, rows, 0, spec.macro.columns), 10, 1, 0))

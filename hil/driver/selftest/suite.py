@@ -1,4 +1,4 @@
-"""The suite: which checks there are, how they are run, what they leave."""
+"""The suite of checks: their groups, how they are run, and their results."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class CheckOutcome(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One check on one chip; ``text`` says what was seen, or why it failed or was left out."""
+    """One check on one chip; ``text``: the observation, or why the check failed or was not made."""
 
     group: str
     name: str
@@ -117,9 +117,9 @@ def run_suite(
     """Run the checks of some groups on the chip at ``address``; cells of some macros are overwritten.
 
     Args:
-        key: of a chip that wants one; None takes that of the environment, if any.
-        cut_power: takes the chip's power and gives it back; None: what needs it is not tried.
-        within_s: what has not begun by then is not tried.
+        key: key of a chip with authority; None: that of the environment, if any.
+        cut_power: cuts and restores the chip's power; None: checks that need it are not made.
+        within_s: checks that have not begun by then are not made.
         watch: told the progress.
 
     Raises:
@@ -175,7 +175,7 @@ def _results(bench: Bench, checks: list[tuple[str, Check]], until_s: float) -> I
 
 
 def _run(group: str, check: Check, bench: Bench) -> tuple[CheckResult, bool]:
-    """What a check found, and whether somebody answered."""
+    """Run one check: its result, and whether the chip still answered."""
     start_s, there = time.monotonic(), True
     try:
         outcome, text = CheckOutcome.PASSED, check(bench)

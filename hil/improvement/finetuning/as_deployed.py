@@ -1,7 +1,7 @@
-"""A network as ``hil deploy`` treats it by default or as asked, on virtual chips: what a fine-tuning is judged by.
+"""A network as ``hil deploy`` treats it by default or as asked, on virtual chips, to judge a fine-tuning.
 
 Copies on idle cells, targets for the planned age, columns corrected and gains tuned, in rounds where it is larger than
-the chip; the law that training draws its errors from has none of these.
+the chip; the error law of training models none of these.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ MOST_IMAGES = 1000  # of those held out: one half chooses between two networks, 
 
 @dataclass(frozen=True, slots=True)
 class AsDeployed:
-    """Right answers (chips, images) of one network: of the chips and images that choose, and of others that say what it
-    gives."""
+    """Correct answers (chips, images) of one network as deployed: on chips and images that choose between networks, and
+    on others that give the final score."""
 
     choosing: NDArray[np.bool_]
     scoring: NDArray[np.bool_]
@@ -51,16 +51,16 @@ class AsDeployed:
 
     @property
     def promise(self) -> Promise:
-        """Interval of the score of one further chip on further images."""
+        """Prediction interval for the score of one further chip on further images."""
         return promise_of(self.scoring)
 
     def beats(self, other: AsDeployed) -> bool:
-        """Whether it is no worse on the images that choose."""
+        """Whether this network is no worse than another on the images that choose."""
         return float(self.choosing.mean()) >= float(other.choosing.mean())
 
 
 def judging_images(inputs: FinetuneInputs, watch: Watch) -> Images:
-    """Images held out that no network was trained on: of copies of one image some may have been; all where few are."""
+    """Held-out images without a copy in training or calibration; all held-out images if too few remain."""
     kept = inputs.kept
     stored, trained = seen_images(kept.pixels, inputs.network)
     fresh = ~(stored | trained | shared_images(kept.pixels, inputs.train.pixels))
@@ -126,7 +126,7 @@ def _options(settings: FinetuneSettings, chips: int, seed: int) -> DeployOptions
 
 
 def recipe_judged(settings: FinetuneSettings) -> Recipe:
-    """What is done to a network that is judged: as asked, in rounds where it is larger than the chip."""
+    """The recipe under which a fine-tuned network is judged: as the user asks, with rounds if they are allowed."""
     recipe = settings.treated
     return recipe if any(t.name in Rounds.excludes for t in recipe.techniques) else recipe.having(Rounds())
 
@@ -145,5 +145,5 @@ def _right(
 
 
 def strength_of(program: ConductanceProgram) -> float:
-    """Errors of the layers of a program as a share of one copy's: n copies that are averaged have 1/√n of them."""
+    """Scale of layer errors under a program's copies: averaging n copies scales errors by 1/√n."""
     return round(float(np.sqrt(np.mean([1.0 / step.group.averages for step in program.matrices]))), 3)

@@ -32,9 +32,10 @@ FEW = 5000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FinetuneInputs:
-    """``train`` and ``kept`` (held out, for scores) are training images; ``source``, ``record``: words about them.
+    """Network, chip and images of a fine-tuning; ``kept``: held-out training images that give the scores.
 
-    ``teacher``: another network that teaches; None: the network itself.
+    ``source``, ``record``: where images and errors come from. ``teacher``: another network; None: the float network
+    itself.
     """
 
     network: NetworkFile
@@ -58,13 +59,13 @@ def load_finetune_inputs(
     macros: int | None = None,
     without: NDArray[np.uint8] | None = None,
 ) -> FinetuneInputs:
-    """Load everything.
+    """Load network, data, chip and record of a fine-tuning, and check that they fit each other.
 
     Args:
-        without: images that take no part, also not among those held out; None: none.
+        without: images to leave out of training and held-out sets; None: no image.
 
     Raises:
-        UsageError: a network of another task than classes; images that it does not take, or too few; a chip that has no
+        UsageError: the network is not a classifier or takes other images; too few images; a chip without
             training errors.
         FileError: a file is missing or broken, or test images are among the training images.
         MismatchError: the record is of a chip of another description.
@@ -89,7 +90,7 @@ def load_finetune_inputs(
 
 
 def _taught_by(path: Path, network: NetworkFile) -> NetworkFile:
-    """The network of another file, refused where it does not answer the same question."""
+    """The teacher network of another file; refused if its classes or inputs differ."""
     other = load_network(path)
     for what, own, theirs in (
         ("images of", network.graph.input_shape, other.graph.input_shape),
@@ -104,7 +105,7 @@ def _taught_by(path: Path, network: NetworkFile) -> NetworkFile:
 
 
 def _check_task(network: NetworkFile, path: Path) -> None:
-    """Refuse a network of another task than classes: losses and scores of the training are those of classes."""
+    """Refuse a network of another task than classes: training uses losses and scores of classes."""
     graph = network.graph
     if graph.outputs or not graph.classes:
         raise UsageError(
@@ -116,7 +117,7 @@ def _check_task(network: NetworkFile, path: Path) -> None:
 
 
 def _errors(chip: ChipSpec, calibration: Path | None, settings: FinetuneSettings) -> tuple[ArrayNoise, str]:
-    """The errors of virtual chips, and where they come from."""
+    """The error law of virtual chips, and where it comes from, as text."""
     record = nominal_record(chip, [0]) if calibration is None else load_record(calibration)
     if calibration is not None and record.kind not in OF_CELLS and record.spec_digest != chip.digest:
         raise MismatchError(
@@ -160,12 +161,12 @@ def _check_images(data: Dataset, network: NetworkFile, settings: FinetuneSetting
 
 
 def _without(data: Dataset, images: NDArray[np.uint8]) -> Dataset:
-    """The data set less those images."""
+    """The data set without those images."""
     return data.part(~np.isin(sample_keys(data.images), sample_keys(images)))
 
 
 def _takes(graph: NetworkGraph, side: int) -> bool:
-    """Whether a network answers for squares of that side, too."""
+    """Whether a network also accepts square images of that side, pixels."""
     try:
         replace(graph, input_shape=(graph.input_shape[0], side, side))
     except GraphError:

@@ -52,16 +52,16 @@ def finetune_on_chip(
     restart: bool = False,
     watch: Watch | None = None,
 ) -> OnChipResult:
-    """Write a network to the chip at ``address`` group after group, the downstream layers trained on what it measured.
+    """Write a network to a chip group by group of layers, training the layers downstream on the measured outputs.
 
     Args:
-        address: of the chip, or the chip itself, open.
+        address: address of the chip, or an open chip.
         out: the program to write, ``.h5``.
         calibration: record of this chip.
 
     Raises:
-        Interrupted: Ctrl-C after the first group; the same call goes on where the chip still holds what was written.
-        MismatchError: the record is of another chip, or the chip does not hold what an interrupted call wrote.
+        Interrupted: Ctrl-C after the first group; the same call resumes if the chip still holds the written groups.
+        MismatchError: the record is of another chip, or the chip lost the groups that an interrupted call wrote.
         hil.errors.HilError, mapping.errors and the file errors of the rooms below.
     """
     began, settings, watch = time.monotonic(), settings or OnChipSettings(), watch or Watch()
@@ -113,7 +113,7 @@ def finetune_on_chip(
 
 
 def _opened(chip: str | ChipDriver, program: ConductanceProgram, watch: Watch) -> AbstractContextManager[ChipDriver]:
-    """The chip at an address; one that is open stays open."""
+    """The open chip at an address; an already open chip stays open afterwards."""
     if isinstance(chip, ChipDriver):
         return nullcontext(chip)
     return open_chip(chip, chip=program.spec, reconnect_timeout_s=RECONNECT_TIMEOUT_S, report=watch.message)
@@ -129,7 +129,7 @@ def _group_after_group(
     asked: str,
     watch: Watch,
 ) -> tuple[OnChipProgress, WiredLayers, float]:
-    """The progress once all is done, what was written, and the chip's clock when it began, s."""
+    """Write and train all remaining groups: final progress, layers written, and the chip's time at the start, s."""
     assert work.root is not None
     wired = WiredLayers(driver, record, settings.recipe, settings.training.seed, watch)
     begun_s = driver.chip_time_ns * 1e-9
@@ -155,7 +155,7 @@ def _group_after_group(
 
 
 def _check_left(driver: ChipDriver, left: ChipState) -> None:
-    """Refuse a chip that does not hold what the interrupted call left in it; in the middle of a write it holds nothing.
+    """Refuse to resume on a chip that lost the groups written by the interrupted call.
 
     Raises:
         MismatchError: another chip, another program, or a clock that was set back.
@@ -173,7 +173,7 @@ def _check_left(driver: ChipDriver, left: ChipState) -> None:
 def _asked(
     settings: OnChipSettings, program: ConductanceProgram, inputs: FinetuneInputs, record: CalibrationRecord
 ) -> dict[str, Any]:
-    """All that the answer depends on."""
+    """Settings, inputs and record that the result depends on, as a fingerprint."""
     return {
         **fingerprint(settings.training, inputs),
         "groups": settings.groups,

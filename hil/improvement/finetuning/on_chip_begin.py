@@ -38,7 +38,7 @@ def prepared(
     record: CalibrationRecord | None,
     **more: Any,
 ) -> tuple[FinetuneInputs, ConductanceProgram]:
-    """Everything loaded, and the program as ``hil deploy`` would write it, with keys of all training images in it."""
+    """Inputs of a fine-tuning on a chip, and the program as ``hil deploy`` would write it, with keys of its images."""
     inputs = load_finetune_inputs(network, data, settings.training, watch, **more)
     inputs = replace(inputs, train=inputs.train.spread(settings.images))
     if len(inputs.train) < (batch := settings.training.batch):
@@ -80,7 +80,7 @@ def prepared(
 def downstream_layers(
     inputs: FinetuneInputs, program: ConductanceProgram, settings: OnChipSettings
 ) -> DownstreamLayers:
-    """The network of which the layers downstream of those that are written are trained."""
+    """The trainable layers downstream of those that are already written."""
     training = settings.training
     fast = training.device != "cpu" or multiplies_bfloat16()
     machine = Machine(training.device, training.precision or ("bf16-mixed" if fast else "32-true"))  # type: ignore[arg-type]
@@ -90,7 +90,7 @@ def downstream_layers(
 def downstream_training(
     downstream: DownstreamLayers, settings: OnChipSettings, folder: Path, asked: str, watch: Watch | None = None
 ) -> Callable[[int, Sequence[str], Measured, Measured], Trained]:
-    """``train(group, layers written, codes seen, codes kept)``, whose checkpoints lie in ``folder``."""
+    """The function ``train(group, layers written, codes seen, codes kept)``, with its checkpoints in ``folder``."""
     training = settings.training
     recipe = DownstreamRecipe(
         training.epochs,

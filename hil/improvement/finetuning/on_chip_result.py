@@ -16,7 +16,7 @@ from hil.pages.tables import Table
 
 @dataclass(frozen=True, slots=True)
 class OnChipResult:
-    """Accuracies are percent of training images kept out: of the float network, and measured on the chip."""
+    """Accuracies in percent of held-out training images: of the float network, and measured on the chip."""
 
     path: Path
     chip: str
@@ -64,7 +64,7 @@ class OnChipResult:
 
 @dataclass(frozen=True, slots=True)
 class OnChipPrediction:
-    """Percent of training images kept out that virtual chips have right (simulated), one number a chip: tuned only, and
+    """Simulated accuracy on held-out training images, percent, one number for each virtual chip: tuned only, and
     fine-tuned group after group."""
 
     chip: str

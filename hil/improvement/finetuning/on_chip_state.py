@@ -1,4 +1,4 @@
-"""What a fine-tuning on a chip has done, kept beside its output after every group of layers.
+"""Progress of a fine-tuning on a chip, saved beside its output after every group of layers.
 
 A folder holds ``progress.json``, which names the files of the last whole group: both programs, and codes and weights of
 the student as tensors. It is written last, so what it names is complete. Imports torch: import this module late.
@@ -28,8 +28,8 @@ KINDS = ("seen", "kept", "tune")
 
 @dataclass(frozen=True, slots=True)
 class ChipState:
-    """The chip after a group: ``held``: digest that it was given, hex; ``chip_time_s``: its clock, that of the first
-    write being ``begun_s``; ``pulses`` and ``cells`` written so far."""
+    """State of the chip after a group: ``held``: digest of its program, hex; ``chip_time_s``: its clock; ``begun_s``:
+    its clock at the first write; ``pulses`` and ``cells`` written so far."""
 
     serial: str
     held: str
@@ -40,7 +40,7 @@ class ChipState:
 
 
 def save_progress(work: WorkFolder, progress: OnChipProgress, student: dict[str, Tensor], chip: ChipState) -> None:
-    """Keep it.
+    """Save the progress of a fine-tuning after a group of layers.
 
     Raises:
         OutputError: it cannot be written.

@@ -1,4 +1,4 @@
-"""What a fine-tuning on a chip would give: the same on virtual chips, each with its own answers; nothing is written."""
+"""Prediction of a fine-tuning on a chip: the same procedure on virtual chips; no cell is written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mapping.program.training_inputs import training_inputs
 
 
 class ChipAndImages(TypedDict, total=False):
-    """The chip, and where the images lie, as ``finetune_on_chip`` takes them."""
+    """Chip, its macros and the data folder, as ``finetune_on_chip`` takes them."""
 
     chip: str
     macros: int | None
@@ -46,7 +46,7 @@ def predict_on_chip(
 
     Args:
         calibration: record whose errors count; None: the models of the chip file.
-        crew: who runs the chips; the numbers do not depend on how many do. Without workers they go one after the other.
+        crew: workers that simulate chips; results do not depend on their number. Without workers, one chip at a time.
 
     Raises:
         UsageError: no chips, or what ``finetune_on_chip`` refuses.
@@ -84,7 +84,7 @@ def _tuned_and_finetuned(
     errors: CalibrationRecord,
     settings: OnChipSettings,
 ) -> tuple[float, float]:
-    """Right answers of virtual chip ``number`` in percent: tuned alone, and fine-tuned."""
+    """Accuracy of virtual chip ``number``, percent: tuned only, and fine-tuned."""
     recipe, seed, watch = settings.recipe, settings.training.seed, Watch()
     downstream = downstream_layers(inputs, program, settings)
     labels = downstream.kept.labels

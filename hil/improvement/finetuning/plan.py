@@ -1,4 +1,4 @@
-"""How many epochs of how many images a fine-tuning has; decided once, so that one that goes on has the same answer."""
+"""Number of epochs and images of a fine-tuning, decided once, so that a resumed one gives the same result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLAN = "plan.json"
 
 @dataclass(frozen=True, slots=True)
 class FinetunePlan:
-    """Number of epochs and of images in each; ``cut``: fewer than were asked for, to keep to the minutes."""
+    """Number of epochs and of images in each; ``cut``: reduced to keep within the minutes."""
 
     epochs: int
     images: int
@@ -24,7 +24,7 @@ class FinetunePlan:
 
 
 def fingerprint(settings: FinetuneSettings, inputs: FinetuneInputs) -> dict[str, Any]:
-    """All that the answer depends on."""
+    """Settings and inputs that the result depends on, as plain data."""
     return {
         **asdict(settings),
         "network": inputs.network.digest,
@@ -37,5 +37,5 @@ def fingerprint(settings: FinetuneSettings, inputs: FinetuneInputs) -> dict[str,
 
 
 def begun_settings(folder: Path) -> FinetuneSettings | None:
-    """The settings of a fine-tuning that was begun in a folder; None where none was."""
+    """The settings of an unfinished fine-tuning in a folder; None: there is no such work."""
     return typed(FinetuneSettings, load_json(folder / ABOUT)) if is_work(folder) else None

@@ -1,4 +1,4 @@
-"""Fine-tuning group after group: layers are written, measured on training images, and those downstream trained on that.
+"""Fine-tuning by groups: layers are written and measured on training images; layers downstream train on these codes.
 
 The chip-in-the-loop procedure of Wan et al., Nature 608, 504 (2022), doi:10.1038/s41586-022-04992-8. For each group of
 layers in order:
@@ -9,7 +9,7 @@ layers in order:
 4. the layers downstream are trained on these measured codes, taught by the float network
    (``search.train.downstream``), and get new integers.
 
-Each cell is written once. What stands on the chip in the end is an ordinary program.
+Each cell is written once. In the end the chip holds an ordinary program.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def layer_groups(program: ConductanceProgram, count: int) -> tuple[tuple[str, ..
 
 @dataclass(frozen=True, slots=True)
 class GroupOutcome:
-    """One group. ``trained``: loss on images kept out of the layers that came after the group before, and of this
-    group, before and after their training; None: of the first group, which stands as compiled. ``error``: of its
+    """One group. ``trained``: loss on held-out images of the layers that came after the group before, and of this
+    group, before and after their training; None for the first group, which is not trained. ``error``: of its
     level sums on the chip, as a share of their variance, mean over layers, tuned."""
 
     layers: tuple[str, ...]
@@ -74,10 +74,10 @@ class OnChipProgress:
 
 @dataclass
 class Progressive:
-    """One chip on its way.
+    """Fine-tuning of one chip, group by group.
 
     Args:
-        recipe: done to each group; ``train``: trains the downstream layers (``Train``).
+        recipe: techniques applied to each group; ``train``: trains the downstream layers (``Train``).
         save: called with the progress after each group.
     """
 
@@ -98,7 +98,7 @@ class Progressive:
         return OnChipProgress(program, program, seen, kept, tune)
 
     def finish(self, progress: OnChipProgress) -> OnChipProgress:
-        """Go through all groups that are left; ``kept`` of the answer are the logits."""
+        """Write, measure and train all remaining groups; in the result, ``kept`` holds logits."""
         for number in range(len(progress.groups), len(self.groups)):
             progress = self._group(progress, number)
             self.save(progress)

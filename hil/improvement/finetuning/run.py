@@ -52,11 +52,11 @@ CHECKPOINT, TRAINED = "training.checkpoint", "trained.pt"  # of the working fold
 
 @dataclass(frozen=True, slots=True)
 class FinetuneResult:
-    """Accuracies are percent of training images that were held out; on virtual chips they are simulated.
+    """Accuracies in percent of held-out training images; on virtual chips they are simulated.
 
     ``deployed`` and ``deployed_before``: as ``hil deploy`` treats a network by default
     (``hil.improvement.finetuning.as_deployed``), of ``judged`` images that neither trained nor chose; None where the
-    caller judges. ``trained``: whether the network that was written is the trained one; else it is the one of before,
+    caller judges. ``trained``: whether the network that was written is the trained one; else the original,
     which was better as deployed. ``noisy`` and ``noisy_before``: under the law that training drew its errors from.
     """
 
@@ -135,16 +135,16 @@ def finetune(
 ) -> FinetuneResult:
     """Train a network on for the errors of a chip and write it to ``out``; on the chip itself: ``finetune_on_chip``.
 
-    Where the training made it worse as deployed, the network of before is written.
+    If training made the network worse as deployed, the original is written.
 
     Args:
         network: a ``net.pt`` of any origin.
         data: name or path of a data set; its training images are used, and never score.
-        macros: of the chip, where a record is of one with another number than the chip file says.
+        macros: number of macros of the record's chip, if it differs from the chip file's.
         calibration: record whose errors count; None: the models of the chip file.
         without: images (n, height, width, channels) of the data set that take no part; None: none.
-        judges: who runs the virtual chips that choose and judge; the numbers do not depend on it. None: the caller
-            judges, and what was trained is written.
+        judges: workers that simulate the judging chips; results do not depend on them. None: the caller
+            judges, and the trained network is written.
         restart: forget what an interrupted call with the same ``out`` has done.
 
     Raises:
@@ -178,7 +178,7 @@ def finetune(
     trained_file = folder / TRAINED
 
     def tried(rate: float, strength: float) -> float:
-        """Share of right answers that choose, after a short training."""
+        """Accuracy of the network after a short training, on the images that choose."""
         one, few = replace(asked, rate=rate, strength=strength), STEPS * asked.batch
         job = _job(Path(network), inputs, one, data, 1, folder / "trial.pt", folder)
         job = replace(job, checkpoint=folder / "trial.checkpoint")

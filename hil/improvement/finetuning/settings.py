@@ -22,18 +22,18 @@ IMAGES, TRAINING, MACHINE, ON_THE_CHIP = "Images", "Training", "Machine", "On th
 
 
 def on_chip(usual: str, there: float) -> str:
-    """Words on a default that is another on a chip."""
+    """Help text for a setting with another default on a chip."""
     return f"default: {usual}, on a chip {there:g}"
 
 
 @dataclass(frozen=True, slots=True)
 class FinetuneSettings:
-    """All that the answer depends on, besides network, images and record.
+    """Settings of a fine-tuning; the result depends on them, on network, images and record.
 
     ``epochs`` 0 and ``minutes`` 0: the usual number of epochs. ``shift`` None and ``symmetry`` "": what suits the data
     set. Training begins on squares of side ``crop`` (0: whole images) for ``crop_until`` of its steps.
-    The float network teaches; another ``teacher`` (``net.pt``) answers in its place and shows where its blocks are
-    strong. ``precision`` "":
+    The float network teaches; another ``teacher`` (``net.pt``) replaces it, and also guides the activations of
+    blocks. ``precision`` "":
     bfloat16 where the processor multiplies it. ``recipe``: what a deployment will do to the network, by which it is
     judged; without ``aims`` the mean drift of cells counts as an error, too. ``rate`` 0 and ``strength`` 0: by short
     trials (``hil.improvement.finetuning.trials``).
@@ -106,7 +106,7 @@ class FinetuneSettings:
 
     @property
     def aimed(self) -> bool:
-        """Whether cells are written beside their levels, so that the mean cell stands on its level at ``age_s``."""
+        """Whether targets are offset for drift, so that the mean cell is at its level at ``age_s``."""
         return self.treated.get(AgedTargets) is not None
 
 
@@ -115,7 +115,7 @@ ON_CHIP = FinetuneSettings(epochs=4, rate=0.0003, strength=STRENGTH, batch=64, h
 
 
 def working_folder(out: Path) -> Path:
-    """Where a fine-tuning that is not done yet lies: ``tuned.pt`` -> ``tuned.pt.training``."""
+    """Folder of an unfinished fine-tuning: ``tuned.pt`` -> ``tuned.pt.training``."""
     return out.with_name(out.name + ".training")
 
 
@@ -123,8 +123,8 @@ def working_folder(out: Path) -> Path:
 class OnChipSettings:
     """Settings of fine-tuning on the chip, besides network, images and record.
 
-    ``groups``: layers are written in so many groups, one after the other. ``images``: most training images that are
-    measured. ``training``: of the layers downstream of each group; its epochs count for each.
+    ``groups``: layers are written in so many groups, one after the other. ``images``: most training images to
+    measure. ``training``: of the layers downstream of each group; its epochs count for each.
     """
 
     groups: int = setting(4, "groups of layers, one written after the other", low=2, group=ON_THE_CHIP)
@@ -151,5 +151,5 @@ class OnChipSettings:
 
     @property
     def recipe(self) -> Recipe:
-        """What is done to each group of layers on the chip."""
+        """Techniques applied to each group of layers on the chip."""
         return replace(self.training.treated, age_s=self.training.age_s)

@@ -1,7 +1,7 @@
 """Rate and strength of a fine-tuning by short trials, each judged as deployed on the chips and images that choose.
 
-Errors that the training law draws know neither copies nor the tune, so that a network can gain under them and lose on
-chips. A trial of ``STEPS`` steps shows which way a rate and a strength go.
+The error law of training knows neither copies nor the tune, so that a network can gain in training and lose on
+chips. A trial of ``STEPS`` steps shows the effect of a rate and a strength.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RATES = (0.0004, RATE, 0.0001)
 
 @dataclass(frozen=True, slots=True)
 class TrialChoice:
-    """What a training begins with, and how many trials chose it."""
+    """Learning rate and error strength of a training, and how many trials chose them."""
 
     rate: float
     strength: float
@@ -38,7 +38,7 @@ def chosen(
     *,
     clock: Callable[[], float] = time.monotonic,
 ) -> TrialChoice:
-    """Rate and strength that were asked for, or, where neither was, those of the best trial.
+    """Rate and strength as the user set them, else those of the best trial.
 
     Args:
         steps: of the training; 0: as many as fit into the minutes.

@@ -1,4 +1,4 @@
-"""Chips that are written group of layers by group of layers: one on the wire, and virtual ones of a record."""
+"""Chips that are written group by group of layers: one on the wire, and virtual chips of a record."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ GROUP_SEEDS = 4096  # distance of the seeds of two virtual chips; groups take th
 
 
 class WrittenLayers(Protocol):
-    """A chip that holds some layers and is written further ones."""
+    """A chip with some layers written, to which further layers can be written."""
 
     @property
     def serial(self) -> str: ...
 
     @property
     def multiply(self) -> Multiply:
-        """Level sums of the layers that are written."""
+        """Level sums of the layers written so far."""
         ...
 
     def write(self, part: ConductanceProgram, inputs: LayerInputs, number: int) -> None:
@@ -45,17 +45,17 @@ class WrittenLayers(Protocol):
         ...
 
     def running(self, part: ConductanceProgram) -> Multiply | RunsLayers:
-        """What runs images through the layers of ``part``, whose gains and biases are those of now."""
+        """An executor for the layers of ``part``, with its present gains and biases."""
         ...
 
     def hold(self, program: ConductanceProgram) -> None:
-        """Let the chip remember what it holds."""
+        """Store the digest of ``program`` in the chip."""
         ...
 
 
 @dataclass
 class WiredLayers:
-    """A chip behind its driver. ``pulses`` and ``cells``: of all that was written so far."""
+    """The chip behind a driver. ``pulses`` and ``cells``: totals written so far."""
 
     driver: ChipDriver
     record: CalibrationRecord
@@ -90,7 +90,7 @@ class WiredLayers:
 
 @dataclass
 class VirtualLayers:
-    """Virtual chip ``number`` of a record, in the fast mode; satisfies ``Multiply`` for what is written so far."""
+    """Virtual chip ``number`` of a record, in fast mode; satisfies ``Multiply`` for the layers written so far."""
 
     record: CalibrationRecord
     recipe: Recipe
@@ -119,4 +119,4 @@ class VirtualLayers:
         return self
 
     def hold(self, program: ConductanceProgram) -> None:
-        """Nothing is kept between two runs."""
+        """Does nothing: a virtual chip keeps no state between runs."""
