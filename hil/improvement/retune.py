@@ -45,7 +45,8 @@ class RetuneReport:
 
     ``same_before``, ``same_after``: share where the chip predicts the ideal network's class; None where answers
     are not classes. ``error_before`` and ``error_after``: mean square error of the logits as a share of their variance.
-    ``layers``: error of each layer's level sums without and with fitted gains and offsets, likewise, on the tune's images.
+    ``layers``: error of each layer's level sums without and with fitted gains and offsets, likewise, on the tune's
+    images.
     """
 
     chip: str

@@ -13,7 +13,7 @@ MOST_PIXELS = 96  # of a side; larger images are thinned
 
 
 def image_address(pixels: NDArray[np.uint8]) -> str:
-    """A ``data:`` address of an image, uint8 (H, W, C); of other than one or three channels the first alone."""
+    """A ``data:`` address of an image, uint8 (H, W, C); unless C is 1 or 3, only the first channel is shown."""
     step = max(1, -(-max(pixels.shape[:2]) // MOST_PIXELS))
     shown = pixels[::step, ::step]
     if shown.shape[2] != 3:

@@ -36,14 +36,14 @@ def plotly() -> str:
     """plotly.js as a page holds it: gzip in base64.
 
     Raises:
-        ModuleNotFoundError: neither does it lie beside this file nor is its package installed.
+        ModuleNotFoundError: it is neither beside this file nor in an installed package.
     """
     beside = HERE / "plotly.js.gz"
     return base64.b64encode(beside.read_bytes() if beside.is_file() else _made()).decode()
 
 
 def has_plotly() -> bool:
-    """Whether pages can have it."""
+    """Whether plotly.js is available for pages."""
     try:
         return bool(plotly())
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""Every page: the account of a result; self-contained, escaped, nothing else is loaded."""
+"""Every page: the account of a result as one self-contained HTML file; texts are escaped, nothing is loaded."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def _anchor(title: str) -> str:
 
 
 def page(account: Account, *, again_s: float = 0.0) -> str:
-    """An account as a whole page, nearly all of it plotly.js.
+    """An account as a whole page, HTML; most of its bytes are plotly.js.
 
     Args:
-        again_s: seconds after which a browser reads the page again; 0: never.
+        again_s: seconds after which a browser reloads the page; 0: never.
     """
     summary, banners = account.first, account.banners
     shown = [section for section in account.sections if section.tagged]

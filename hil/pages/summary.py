@@ -13,7 +13,7 @@ from hil.pages.tables import Table, as_markdown, markdown
 
 
 class Tone(enum.StrEnum):
-    """How an answer reads before its words are read."""
+    """Colour of an answer: good, bad or open."""
 
     GOOD = "good"
     BAD = "bad"
@@ -51,7 +51,7 @@ class Scale:
     note: str = ""  # what the intervals are
 
     def place(self, value: float) -> float:
-        """Place of a value on the scale, percent of its length."""
+        """Position of a value on the scale, percent of its length."""
         ends = [v for row in self.rows for v in (row.at, row.low, row.high) if v is not None]
         low, high = min(ends), max(ends)
         return round(4 + 92 * (value - low) / ((high - low) or 1.0), 2)
@@ -59,7 +59,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One line: a name, what is known of it, and a remark that may stand aside. ``soft``: only for completeness."""
+    """A line of a summary: label, value, and a remark that may be set apart. ``soft``: minor detail."""
 
     name: str
     text: str
@@ -70,7 +70,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A size with its interval, both in words, and as a length."""
+    """A bar of a chart: its label, its value and interval as text, and its length."""
 
     name: str
     shown: str
@@ -80,7 +80,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """Sizes beside each other, largest first; ``rest``: those that cannot be told from 0, in one line."""
+    """Bars of one quantity, largest first; ``rest``: names of those indistinguishable from 0, in one line."""
 
     title: str
     rows: tuple[Bar, ...]
@@ -93,7 +93,7 @@ class Bars:
 
 @dataclass(frozen=True, slots=True)
 class NextStep:
-    """A complete command, and what it is for."""
+    """A complete command to run next, and its purpose."""
 
     command: str
     why: str = ""
@@ -104,7 +104,7 @@ SummaryItem = Scale | Fact | Bars | Table
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a command found. ``mark``: reservation beside the title, as that no silicon answered."""
+    """Result of a command. ``mark``: a caveat beside the title, such as that no silicon was measured."""
 
     title: str
     mark: str = ""

@@ -22,7 +22,7 @@ def labelled(title: str, *rows: tuple[str, ...]) -> Table:
 
 
 def without_empty(table: Table, reason: str) -> Table:
-    """A table less its columns that hold nothing but dashes; the note names them, with the reason."""
+    """A table without columns that hold only dashes; its note names them, with the reason."""
     empty = [k for k in range(1, len(table.header)) if table.rows and all(row[k] in ("—", "") for row in table.rows)]
     if not empty:
         return table
@@ -37,7 +37,7 @@ def without_empty(table: Table, reason: str) -> Table:
 
 
 def with_reason(table: Table, reason: str) -> Table:
-    """A table whose note says why some of its cells hold a dash, where some do."""
+    """A table with a note that says why some cells hold a dash, if some do."""
     if not any("—" in row[1:] for row in table.rows):
         return table
     return replace(table, note=f"{table.note} —: {reason}.".strip())
@@ -51,7 +51,7 @@ def markdown(table: Table) -> str:
 
 
 def as_markdown(text: str) -> str:
-    """Text as Markdown shows it, on one line: what a chip or a file says is neither HTML, nor a link, nor a column."""
+    """Text as Markdown shows it, on one line: foreign text cannot act as HTML, link or column."""
     one_line = " ".join(text.splitlines()).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\`|]|\](?=[(\[:]))", r"\\\1", one_line)
 
@@ -74,7 +74,7 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def _signed(value: float, digits: int) -> str:
-    """A true minus, and none before a zero."""
+    """A signed number: a true minus sign, and no sign for zero."""
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 

@@ -1,6 +1,6 @@
 """Budgets that can fail: every limit of ``mission.toml`` beside what a network needs, with margin and source.
 
-Energy and time of one image count everything that takes part: chip, digital operations, host, link, idling.
+Energy and time of one image count chip, digital operations, host, link and idling.
 
     E = E_chip + E_digital + E_link + P_idle · t      t = t_chip + t_link + t_host, one after the other
 
@@ -32,7 +32,7 @@ ON_HOST = ("activation", "pooling", "multiplier", "accumulator")  # modules of t
 
 @dataclass(frozen=True, slots=True)
 class EnergyShare:
-    """One share of the energy of an image, where its figure comes from, and the weakest source of the prices in it:
+    """One part of the energy of an image, the origin of its figure, and the weakest source of its prices:
     *measured*, *published* or *assumed*."""
 
     name: str
@@ -107,12 +107,12 @@ def image_energy(program: ConductanceProgram, plan: MissionPlan) -> ImageEnergy:
 
 
 def busy_share(program: ConductanceProgram, plan: MissionPlan) -> float:
-    """Share of the time in which images are worked on: their number in an orbit times the seconds of one, at most 1."""
+    """Share of the time in which the chip processes images: images in an orbit times seconds of one, at most 1."""
     return min(1.0, plan.images_per_second * image_energy(program, plan).seconds)
 
 
 def weakest(sources: Iterable[str]) -> str:
-    """The weakest of some sources; assumed where there is none."""
+    """The weakest kind of source: assumed before borrowed, published and measured; assumed without any source."""
     kinds = [source.split(":")[0] for source in sources]
     return next((kind for kind in ("assumed", "borrowed from", "published", "measured") if kind in kinds), "assumed")
 
@@ -127,7 +127,7 @@ class BudgetStatus(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KnownAccuracy:
-    """The accuracy that may be counted on, a fraction, and where it comes from."""
+    """The accuracy that a budget may rely on, a fraction, and where it comes from."""
 
     low: float
     source: str
@@ -135,7 +135,7 @@ class KnownAccuracy:
 
 @dataclass(frozen=True, slots=True)
 class BudgetLine:
-    """One limit. ``margin``: share of the limit that is left; negative where it is broken; None where open."""
+    """One limit of a mission. ``margin``: unused share of the limit; negative if broken; None if unknown."""
 
     name: str
     value: float | None
@@ -204,7 +204,7 @@ class MissionBudget:
         }
 
     def summary(self) -> Summary:
-        """The sheet: broken limits first, then open ones, since nothing speaks for them; what one image takes."""
+        """Summary of a budget: broken limits, then open ones (without a known value), and the cost of one image."""
         broken, still_open = len(self.broken), len(self.open)
         tone = Tone.BAD if broken else Tone.OPEN if still_open else Tone.GOOD
         word = "BROKEN" if broken else "OPEN" if still_open else "KEPT"
@@ -233,7 +233,7 @@ class MissionBudget:
         )
 
     def limits_table(self) -> Table:
-        """Every limit beside what is known: broken, open, kept."""
+        """Every limit beside its known value: broken, open, kept."""
         rank = (BudgetStatus.BROKEN, BudgetStatus.OPEN, BudgetStatus.KEPT)
         rows = []
         for line in sorted(self.lines, key=lambda line: rank.index(line.status)):
@@ -256,7 +256,7 @@ def check_budget(
     """Set every limit of a mission beside what a program needs.
 
     Args:
-        accuracy: lower end that may be counted on; None: the floor stays open.
+        accuracy: lower end of the known accuracy; None: the floor stays open.
         accuracy_at_end: the same at the end of the mission, from a campaign; None: that line stays open.
 
     Raises:

@@ -37,7 +37,7 @@ class NewerFactsFile(MismatchError):
 
 
 def field_of(check: Check, default: Any = MISSING) -> Any:  # as dataclasses.field
-    """A field of a section: what it takes, and its value where it may be left out."""
+    """A field of a section: the check of its value, and its default if it may be omitted."""
     return dataclasses.field(default=default, metadata={"check": check})
 
 
@@ -71,7 +71,7 @@ class FactsFile:
 
 
 def _fields(kind: type[Any]) -> tuple[dict[str, Check], Mapping[str, Any]]:
-    """What each field of a section takes, and the values of those that may be left out."""
+    """The check of each field of a section, and the defaults of fields that may be omitted."""
     fields = [f for f in dataclasses.fields(kind) if "check" in f.metadata]
     return {f.name: f.metadata["check"] for f in fields}, {
         f.name: f.default for f in fields if f.default is not MISSING

@@ -1,6 +1,6 @@
 """The cheapest set of mitigations that meets a mission: every set judged from one campaign, with its price.
 
-Each injection of the campaign holds what every detector saw, so that a set is judged without injecting again. Detection
+Each injection of the campaign records every detector, so that a set is judged without injecting again. Detection
 is the share of harmful faults that are noticed or outvoted, each kind weighted with its harmful upsets a day. Accuracy
 is the lower end of the band at the end of the mission, of the best simulated scenario whose mitigations are all in the
 set (``hil.payload.settings.SCENARIOS``). Prices are over the plain network: energy and time of an image, cells of the
@@ -55,7 +55,7 @@ OUTVOTED = (*CELLS, *REGISTERS, FaultKind.CONVERSION, FaultKind.CORRECTION)
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Costs over the plain network. ``counted``: what was counted."""
+    """Costs added to the plain network. ``counted``: the counts behind them, as text."""
 
     energy_j: float = 0.0  # of an image
     seconds: float = 0.0  # of an image
@@ -87,7 +87,7 @@ PRICED = ("energy", "time", "cells", "host bytes")
 
 @dataclass(frozen=True, slots=True)
 class HardenedSet:
-    """One set: what it reaches and what it costs."""
+    """One set of mitigations: accuracy and detection that it reaches, and its cost."""
 
     mitigations: frozenset[Mitigation]
     accuracy: float  # lower end of the band at the end of the mission, a fraction
@@ -111,7 +111,7 @@ class HardenedSet:
 
 @dataclass(frozen=True)
 class Hardening:
-    """The choice; ``chosen`` is None where no set meets the floor and the detection that were asked for."""
+    """The chosen set of mitigations; ``chosen`` is None if no set reaches the required accuracy and detection."""
 
     chosen: HardenedSet | None
     bare: HardenedSet
@@ -140,7 +140,7 @@ class Hardening:
         }
 
     def summary(self) -> Summary:
-        """The choice, what it notices, and all prices."""
+        """Summary: the chosen set, the share of faults it detects, and the prices of all mitigations."""
         shown = self.chosen or self.best
         low, high = shown.detection.interval
         word = "FOUND" if low >= self.wanted else "NOT ENOUGH INJECTIONS"
@@ -180,7 +180,7 @@ class Hardening:
         )
 
     def _more(self) -> str:
-        """Injections that would show the chosen set, where these do not."""
+        """Number of injections that would prove the chosen set's detection, if this campaign has too few."""
         detection = None if self.chosen is None else self.chosen.detection
         if detection is None or detection.interval[0] >= self.wanted:
             return ""
@@ -271,10 +271,10 @@ def accuracy_at_end(folder: Path, program: ConductanceProgram, plan: MissionPlan
 
 
 def read_report(folder: Path, program: ConductanceProgram) -> dict[str, Any]:
-    """``campaign.json`` of a folder, which must be of the program.
+    """Read ``campaign.json`` of a folder; it must belong to the program.
 
     Raises:
-        FileError: missing or damaged. MismatchError: of another program.
+        FileError: missing or damaged. MismatchError: it belongs to another program.
     """
     try:
         found = parse_json(read_text(folder / REPORT, MOST_BYTES))
@@ -383,7 +383,7 @@ def most_critical_layer(results: Sequence[InjectionResult], layers: Sequence[str
 
 
 class _Noticed:
-    """What each detector saw of each harmful fault, by kind; ``weights``: harmful upsets of each kind in a day."""
+    """Which detector saw each harmful fault, by kind; ``weights``: harmful upsets of each kind in a day."""
 
     def __init__(self, harmed: Sequence[InjectionResult], weights: Mapping[str, float], tripled: str) -> None:
         self.kinds = list(dict.fromkeys(r.kind for r in harmed))
@@ -422,9 +422,9 @@ def prices(
     """The price of each mitigation for one network and mission.
 
     Args:
-        scrub_s: between two scrubs.
-        golden: golden vectors.
-        tripled: the layer that has three copies.
+        scrub_s: time between two scrubs, s.
+        golden: number of golden vectors.
+        tripled: name of the layer that is computed three times.
 
     Raises:
         cim.cost.network_cost.NoCostModel: the chip file has no [cost] section.
@@ -505,7 +505,7 @@ def prices(
 
 
 def _host(plan: MissionPlan, operations: int, size: int, counted: str, cost: CostSpec) -> Price:
-    """Integer operations where the digital operations are done: on the host, or in chip logic as accumulations."""
+    """Price of integer operations where they run: on the host, or in chip logic, counted as accumulations."""
     if not plan.host.digital_on_host:
         return Price(operations * cost.accumulate_pj * 1e-12, 0.0, 0, size, counted)
     seconds = operations / plan.host.operations_per_s
@@ -513,8 +513,8 @@ def _host(plan: MissionPlan, operations: int, size: int, counted: str, cost: Cos
 
 
 def _ecc(program: ConductanceProgram, plan: MissionPlan, cost: CostSpec, stored: int, per_scrub: float) -> Price:
-    """Words of rules, corrections and input table decoded at each use, all words once a scrub: in the memory where chip
-    logic works, by the host where it does."""
+    """Price of ECC: words of rules, corrections and input table are decoded at each use, all words once a scrub; by
+    chip logic or by the host, whichever runs the digital operations."""
     levels = sum(
         t.levels.size * program.weight_bits_of(m.name) / 8 for m in program.matrices for t in m.group.matrix_tiles
     )
@@ -529,7 +529,7 @@ def _ecc(program: ConductanceProgram, plan: MissionPlan, cost: CostSpec, stored:
 
 
 def _sums(program: ConductanceProgram) -> tuple[int, int, int]:
-    """How many level sums an image needs, channels all layers have, and codes are stored between layers."""
+    """Counts for one image: level sums, channels of all layers, and codes stored between layers."""
     sums = channels = 0
     for step in filter(None, map(program.product_of, program.steps)):
         positions = 1 if step.group.window is None else step.group.window.positions

@@ -1,17 +1,4 @@
-"""The load of a network on the host beside the chip: operations, link, memory.
-
-Integer operations of one output are counted from the written integers of ``docs/file-formats.md``:
-
-    correction of a tile    3   multiply, add, shift            each tile that answers it
-    partial sums            1   addition                        each further tile
-    bias                    1   addition
-    requantisation          4   multiply, add half, shift, clamp
-    addition of two maps   11   two rescales of 3, one sum, one requantisation
-    pool                    1   comparison or addition of each entry of the window; average: and a requantisation
-    concatenation           4   requantisation
-    input table             1   look-up of a pixel
-    other steps             4   requantisation, and the operations that ``LayerWork`` counts (a table: its look-ups)
-"""
+"""Load of a network on the host processor beside the chip: operations, link, memory."""
 
 from __future__ import annotations
 
@@ -46,7 +33,7 @@ UNPACK_BYTES = 2 * (1846 + (768 << 3)) + (1 << 15)  # probabilities of 16 bits f
 class HostLoad:
     """One image on the host. ``ram_bytes`` are activations, sums of one output row, corrections and stack;
     ``unpack_bytes`` stack, state and dictionary of the decoder of a new program; ``flash_bytes`` levels, corrections,
-    rules, input table, code, and beside them a program as it came up (``packed_bytes``)."""
+    rules, input table, code, and a packed new program (``packed_bytes``)."""
 
     operations: int
     link_bits: int
@@ -91,7 +78,7 @@ def host_load(program: ConductanceProgram, host: HostFigures) -> HostLoad:
 
 
 def packed_bytes(program: ConductanceProgram) -> int:
-    """Bytes of a program as it goes up: description, levels, rules and tables, compressed (LZMA).
+    """Bytes of a program for upload: description, levels, rules and tables, compressed (LZMA).
 
     Calibration images, keys of training images and the chip's description stay on the ground.
     """
@@ -146,7 +133,7 @@ def _link_bits(layer: LayerWork) -> int:
 
 
 def _activation_bytes(program: ConductanceProgram, sums: bool) -> int:
-    """Most bytes of codes alive at once, and of the sums of one output row where the host finishes them."""
+    """Most bytes of codes alive at once; with ``sums``, also of the sums of one output row on the host."""
     last = {name: i for i, step in enumerate(program.steps) for name in step.inputs}
     shapes = step_shapes(program)
     held = {INPUT: math.prod(program.input.shape) * _code_bytes(program.input.bits)}

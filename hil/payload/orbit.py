@@ -1,6 +1,6 @@
 """Orbit files: upset rates and dose of one orbit, each with its source.
 
-Two come with the package (``orbit_names``); a path names one's own.
+Two files are shipped (``orbit_names``); a path names a user's file.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class DoseEffects:
 
 @dataclass(frozen=True, slots=True)
 class OrbitPlace:
-    """The orbit and the shielding that the rates are of."""
+    """Name, altitude, inclination and shielding for which the rates of an orbit file hold."""
 
     name: str = field_of(text)
     altitude_km: float = field_of(number(100.0, 1e6))
@@ -79,17 +79,17 @@ def orbit_names() -> list[str]:
 
 
 def orbit_path(name_or_path: str | Path) -> Path:
-    """The file that a name or a path stands for."""
+    """The path of an orbit file, from its shipped name or a path."""
     path = Path(name_or_path)
     name = str(name_or_path).removesuffix(".toml")
     return SHIPPED / f"{name}.toml" if name in orbit_names() and not path.exists() else path
 
 
 def load_orbit(name_or_path: str | Path) -> OrbitFile:
-    """A shipped orbit by name (``leo-sso``, also with .toml), or a file of one's own.
+    """A shipped orbit by name (``leo-sso``, also with .toml), or a user's file.
 
     Raises:
-        hil.payload.facts_file.FactsFileError: no such orbit, or a value that cannot be (with its line).
+        hil.payload.facts_file.FactsFileError: no such orbit, or an impossible value (with its line).
         hil.payload.facts_file.NewerFactsFile: of a newer major version.
     """
     path = orbit_path(name_or_path)

@@ -1,8 +1,8 @@
 """A run's network as a folder of C99 that runs it without the link: ``hil mission pack``.
 
-The folder holds the sequencer, layers and integer operations of the reference firmware as they are, the stored plan and
-layers as words (``network.c``), and a host program that links the model of a die, gives it the writes of the run, and
-answers images. Everything comes from the run's wire log: the layers and the plan that the chip was given, the writes,
+The folder holds sequencer, layers and integer operations of the reference firmware unchanged, the stored plan and
+layers as words (``network.c``), and a host program that links the model of a die, repeats the writes of the run, and
+runs images. Everything comes from the run's wire log: the layers and the plan loaded into the chip, the writes,
 each with the chip time before it, the images with their sample numbers, and the answers to compare with.
 """
 
@@ -61,7 +61,7 @@ LEAST_MESSAGE = 4096
 
 @dataclass
 class PackedRun:
-    """Contents of a package. ``plan``: the messages that loaded it; ``writes``: chip time before each, message."""
+    """Contents of a package. ``plan``: messages that load it; ``writes``: chip time before each write, message."""
 
     layers: dict[int, bytes] = field(default_factory=dict)
     plan: list[bytes] = field(default_factory=list)
@@ -74,7 +74,7 @@ class PackedRun:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A folder that was written."""
+    """A package that was written: its folder and files."""
 
     folder: Path
     images: int
@@ -99,10 +99,10 @@ class Package:
 
 
 def packed_run(run: Path) -> PackedRun:
-    """Read what a run's wire log holds of the images that were asked most often in one go, of equal ones the last.
+    """Read the contents of a package from a run's wire log; images: the batch with most passes, the last of equals.
 
     Raises:
-        FileError: no wire log, or one that keeps digests in place of what a package needs.
+        FileError: no wire log, or a log that keeps only digests of needed messages.
         UsageError: the chip did not run the network as a plan, or the run did not write it.
     """
     path = run / "wire.log"
@@ -143,7 +143,7 @@ def packed_run(run: Path) -> PackedRun:
 
 
 def _message(path: Path, exchange: Exchange) -> tuple[bytes, Request[Any] | None]:
-    """A request with its bytes; None for one that no package needs."""
+    """Bytes and message of a request in the log; (b"", None) for a request that a package does not need."""
     data = exchange.request.data
     if data is not None:
         found = codec.decode(data).message
@@ -199,7 +199,7 @@ def pack_run(run: Path, folder: Path) -> Package:
 
 
 def _firmware() -> Iterator[str]:
-    """Files of the firmware in a package: the sequencer, the model of a die, and what is written for both."""
+    """Firmware files of a package: the sequencer, the model of a die, and code written for both."""
     yield "generated/protocol.h"
     yield from (f"core/{name}.c" for name in (*FLIGHT, *HOST))
     for pattern in ("core/*.h", "plan/*", "die/*", "onboard/*"):
@@ -207,7 +207,7 @@ def _firmware() -> Iterator[str]:
 
 
 def sizes_of(packed: PackedRun) -> dict[str, int]:
-    """Memory of a package (``core/limits.h``), as small as its network lets it be."""
+    """Memory sizes of a package (``core/limits.h``), as small as its network allows."""
     plans = [codec.decode(data).message for data in packed.plan]
     layers = [codec.decode(data).message for data in packed.layers.values()]
     words = np.concatenate([part.words for part in plans if isinstance(part, LoadPlan)])
@@ -231,7 +231,8 @@ def sizes_of(packed: PackedRun) -> dict[str, int]:
 
 
 def store_words(packed: PackedRun, number: int = 1) -> list[int]:
-    """A slot of the store (``onboard/stored.h``): head, messages that load the network, golden vectors; coded groups.
+    """A slot of the store (``onboard/stored.h``): head, messages that load the network, golden vectors, as 32-bit words
+    with ECC.
 
     Args:
         number: of the update; the newest whole slot runs.
@@ -253,8 +254,8 @@ def store_words(packed: PackedRun, number: int = 1) -> list[int]:
 
 
 def golden_limit(answers: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-    """Mean logits (images, logits) of passes, and the largest sum of squares of a further pass off them: an F quantile,
-    one degree of freedom an image and pass, since logits go together. No image: one pass says nothing of noise."""
+    """Mean logits (images, logits) of several passes, and the largest sum of squared deviations of a further pass: an F
+    quantile with one degree of freedom for each image and pass. With a single pass: no images, as noise is unknown."""
     passes, images = answers.shape[:2]
     if passes < 2:
         return answers[0, :0], 0

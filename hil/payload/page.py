@@ -28,8 +28,8 @@ def mission_page(
 
     Args:
         campaign: ``campaign.json`` (``hil.payload.radiation.report``).
-        files: whose digests are listed.
-        notes: that a reviewer must know, beside what is assumed.
+        files: files whose digests are listed.
+        notes: notes for the reviewer, beside the assumptions.
     """
     assumed = [
         *notes,

@@ -1,7 +1,7 @@
-"""``mission.toml``: what a spacecraft gives a payload and asks of it, and the host that runs beside the chip.
+"""``mission.toml``: a spacecraft's limits and requirements for a payload, and the host processor beside the chip.
 
 [mission]  name, years, orbit_minutes, images_per_orbit, pass_minutes
-[limits]   every line that can fail; a limit that is left out is not judged
+[limits]   limits to check; an omitted limit is not judged
 [host]     figures of the processor and its link, each with its source
 """
 
@@ -53,7 +53,7 @@ class HostFigures:
 
 @dataclass(frozen=True, slots=True)
 class MissionFrame:
-    """How long a mission lasts, and what it does in an orbit and in a pass."""
+    """Duration of a mission, and its images and ground contact in an orbit."""
 
     name: str = field_of(text)
     years: float = field_of(number(0.001, 50.0))
@@ -64,7 +64,7 @@ class MissionFrame:
 
 @dataclass(frozen=True, slots=True)
 class MissionPlan:
-    """One ``mission.toml``; ``sources`` of the host's figures by dotted field."""
+    """Content of a ``mission.toml``; ``sources``: origin of the host's figures, by dotted field."""
 
     mission: MissionFrame
     limits: MissionLimits
@@ -81,7 +81,7 @@ def load_mission(path: str | Path) -> MissionPlan:
     """Read and check a mission file.
 
     Raises:
-        hil.payload.facts_file.FactsFileError: missing, or a value that cannot be (with its line).
+        hil.payload.facts_file.FactsFileError: missing, or an impossible value (with its line).
         hil.payload.facts_file.NewerFactsFile: of a newer major version.
     """
     file = open_facts(path, FORMAT, VERSION, ("mission", "limits", "host"))

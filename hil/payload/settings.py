@@ -16,7 +16,7 @@ FAULTS, YEARS, MITIGATIONS = "Faults", "Years in orbit", "Mitigations"  # groups
 
 
 class FaultKind(enum.StrEnum):
-    """Place and form of one fault."""
+    """Kinds of faults: the part of a chip that an upset strikes, and its effect."""
 
     CELL_NEIGHBOUR = "cell-neighbour"  # a cell moves by one level
     CELL_EXTREME = "cell-extreme"  # a cell goes to the lowest or highest level
@@ -34,7 +34,7 @@ class FaultKind(enum.StrEnum):
 
 
 class Mitigation(enum.StrEnum):
-    """One thing that can be switched on against radiation (``hil.payload.harden``)."""
+    """Mitigations against radiation that can be switched on (``hil.payload.harden``)."""
 
     TIMER = "timer"
     RANGE = "range-guards"
@@ -69,9 +69,9 @@ WITHOUT, SCRUBBED, TUNED = MAIN = tuple(SCENARIOS)[:3]
 class OrbitSettings:
     """How faults of an orbit are injected, followed over the years and mitigated.
 
-    ``widen_images``, ``alarm_images``: fault-free images that widen the guards, and that false alarms are counted on.
+    ``widen_images``, ``alarm_images``: fault-free images that widen the guards, and images for counting false alarms.
     ``left_out``: kinds left out of the upsets over the years, to see what they do.
-    ``recipe``: what is done to the network on the chip; as compiled where it is empty.
+    ``recipe``: techniques for the network on the chip; empty: as compiled.
     """
 
     margin: float = setting(0.01, "margin of the share of harmful faults, a fraction", group=FAULTS)

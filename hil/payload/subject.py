@@ -1,4 +1,4 @@
-"""The subject of a mission command: a network file, a compiled program, or the folder of a run."""
+"""The network of a mission command: a network file, a compiled program, or the folder of a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOW_SHARE = 5.0  # percentile of virtual chips that is counted on
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A program, its name, what is done to it on a chip, and the accuracy that its run measured (None: no run)."""
+    """A program, its name, its recipe on a chip, and the accuracy measured by its run (None: no run)."""
 
     program: ConductanceProgram
     name: str
@@ -37,7 +37,7 @@ class Subject:
 
 
 def recipe_of_program(program: ConductanceProgram, asked: TechniqueOptions, run: Recipe | None = None) -> Recipe:
-    """The recipe of the effort, else that of the run, else what the program holds, else the usual one; then changed."""
+    """The recipe of the effort, else of the run, else of the program, else the usual one, with the user's changes."""
     if asked.effort is not None:
         return asked.recipe()
     stored = Recipe.of_text(program.recipe) if program.recipe else USUAL_RECIPE
@@ -52,14 +52,14 @@ def open_subject(
     network: Path | None = None,
     techniques: TechniqueOptions = AS_STORED,
 ) -> Subject:
-    """Open what a command was given.
+    """Open the network, program or run folder of a command.
 
     Args:
         network: net.pt or program.h5 of a run folder that holds no program.
-        techniques: to change the recipe of the file or the run by.
+        techniques: the user's changes to the recipe of file or run.
 
     Raises:
-        FileError: a folder that is no run, or a run whose program is nowhere.
+        FileError: the folder is not a run, or the program of the run is missing.
     """
     if not path.is_dir():
         with watch.stage("compiling"):
@@ -98,7 +98,7 @@ def simulated_accuracy(
     options: DeployOptions,
     watch: Watch,
 ) -> KnownAccuracy:
-    """Fifth percentile of virtual chips on a data set, fast mode."""
+    """Fifth percentile of the accuracy of virtual chips on a data set, fast mode."""
     found = predict(program, data, record, options, watch, mode=SimulationMode.FAST)
     low = float(np.percentile(found.chips, LOW_SHARE))
     return KnownAccuracy(

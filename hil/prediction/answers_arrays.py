@@ -65,7 +65,7 @@ def from_arrays(path: Path, chip: str | None) -> MeasuredAnswers | MeasuredAccur
 
 
 def chips_of_arrays(path: Path) -> set[str]:
-    """Names of the chips whose answers an .npz has."""
+    """Names of the chips in an .npz file of answers."""
     check_regular(path, MOST_NPZ_BYTES)
     with zipfile.ZipFile(path) as archive, np.load(path, allow_pickle=False) as arrays:
         file = _Arrays(archive, arrays, path)
@@ -85,7 +85,7 @@ class _Arrays:
         return f"{name}.npy" in self.archive.namelist()
 
     def shape(self, name: str, axes: tuple[int, ...], kinds: str = "iuf") -> tuple[int, ...]:
-        """What an array promises, read without its data."""
+        """Shape of an array, from its header, without reading data."""
         shape, dtype = npy_header(self.archive, f"{name}.npy", self.path, dimensions=axes)
         if (
             dtype.kind not in kinds
@@ -110,7 +110,7 @@ class _Arrays:
     def origin(
         self, digest: str, chip: str | None, repeats: int, images: int
     ) -> tuple[AnswersOrigin, NDArray[np.bool_]]:
-        """Where the answers come from, and which repeats are those of the chip."""
+        """Origin of the answers, and which repeats belong to the chip."""
         words: dict[str, list[str]] = {"chip": [""] * repeats, "backend": [""] * repeats}
         for name in filter(self.has, tuple(words)):
             shape = self.shape(name, (0, 1), "U")

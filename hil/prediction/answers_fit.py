@@ -1,4 +1,4 @@
-"""Whether answers fit the images that they are said to be of: what is refused, and what is said."""
+"""Whether answers fit the images that they claim to answer: refusals and notes."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def images_of(found: MeasuredAnswers, data: Dataset, program: ConductanceProgram
 
 
 def plan_of(looks: Sequence[int], count: int) -> tuple[int, ...]:
-    """The numbers of images at which a verdict was planned, with those that there are answers for; none: these alone.
+    """Image counts of the planned interim analyses, which must include ``count``; without a plan: ``count`` alone.
 
     Raises:
-        UsageError: there are answers for a number that is none of ``looks``, or these do not rise.
+        UsageError: ``count`` is not among ``looks``, or these do not rise.
     """
     plan = tuple(looks) or (count,)
     if count not in plan or plan[0] < 2 or any(b <= a for a, b in pairwise(plan)):
@@ -78,7 +78,7 @@ def plan_of(looks: Sequence[int], count: int) -> tuple[int, ...]:
 
 
 def order_notes(found: MeasuredAnswers, ideal_logits: NDArray[np.int32]) -> tuple[str, ...]:
-    """What to say where answers are no likelier the ideal network's than in a random order of their rows.
+    """A note if answers agree with the ideal network no better than in random order.
 
     Labels in the right order beside answers in another are not seen otherwise. A chip that lost everything does the
     same, so that it is no error. Chance e = Σ_c p_c q_c, p and q the shares of class c among both; sd √(e (1 − e) / n).
@@ -99,7 +99,7 @@ def order_notes(found: MeasuredAnswers, ideal_logits: NDArray[np.int32]) -> tupl
 
 
 def age_notes(origin: AnswersOrigin, age_s: float) -> tuple[str, ...]:
-    """What the virtual chips' age is not known or not one."""
+    """A note if the file does not give the age of the cells, or if ages differ widely."""
     if origin.age_s is None or origin.age_range_s is None:
         return (f"the file does not say how old the cells were: virtual chips are {duration(age_s)} old",)
     young, old = origin.age_range_s

@@ -54,13 +54,13 @@ def from_table(path: Path, chip: str | None) -> MeasuredAnswers | MeasuredAccura
 
 
 def chips_of_table(path: Path) -> set[str]:
-    """Names of the chips whose answers a .csv has."""
+    """Names of the chips in a .csv file of answers."""
     text = read_bytes(path, MOST_CSV_BYTES).decode("utf-8-sig")
     return {(row.get("chip") or "").strip() for row in csv.DictReader(io.StringIO(text, newline=""))}
 
 
 def _rows(lines: Iterator[list[str]], width: int, source: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not empty, from number 2: the header is 1."""
+    """Rows that are not empty, with row numbers from 2, as the header is row 1."""
     row = 1
     try:
         for row, cells in enumerate(lines, 2):
@@ -92,7 +92,7 @@ def _accuracy_row(
 
 
 class _Table:
-    """Rows of a table of answers, kept as plain numbers and checked as they come."""
+    """Rows of a table of answers, checked one by one and kept as plain numbers."""
 
     def __init__(self, columns: dict[str, int], source: str) -> None:
         self.columns, self.source = columns, source
@@ -191,7 +191,7 @@ class _ChipRows:
         self._seen: dict[int, int] = {}
 
     def next_image(self, repeat: int) -> int:
-        """The number of an image without one: its place in its repeat."""
+        """The number of an image that the table does not number: its position within its repeat."""
         number = self._seen.get(repeat, 0)
         self._seen[repeat] = number + 1
         return number

@@ -1,7 +1,7 @@
 """A verdict on answers that were measured elsewhere: the report of a deployment, without a chip on the wire.
 
-Nothing was read back, so that *this chip* cannot be asked: *other chips* decides. Its virtual chips are those of
-``hil.deploy``, drawn from the same seeds: the answers of a deployment get the judgement that it had.
+Cells were not read back, so there is no verdict on *this chip*: *other chips* decides. Its virtual chips are those of
+``hil.deploy``, drawn from the same seeds: answers of a deployment get the same judgement again.
 """
 
 from __future__ import annotations
@@ -74,17 +74,17 @@ def judge(
         network: as ``hil.deploy`` takes it; None takes the bundled Fashion-MNIST network.
         answers: .npz or .csv (``hil.prediction.answers_file``).
         calibration: a record of the chip, or of cells; None: the models of the chip file.
-        measured_chip: which chip's answers, where the file has several.
-        looks: image counts at which the answers were looked at, planned before the first of them; empty: once, at all.
+        measured_chip: chip to judge, if the file has several.
+        looks: image counts of interim analyses, planned before the first answer; empty: one analysis of all.
         out: run folder; None makes runs/NNNN.
         options: as of a deployment. Of an accuracy alone virtual chips answer ``samples`` images; ``age_s`` counts
             where the file does not say the age.
         of: fields of ``hil.deployment.options.NetworkOptions``: ``chip``, ``macros``, ``data`` …
 
     Raises:
-        hil.errors.FileError: answers that cannot be, or not of these images, with the row; or that training has seen.
+        hil.errors.FileError: invalid answers, or not of these images, with the row; or images used in training.
         hil.errors.MismatchError: the record is of another chip description.
-        hil.errors.UsageError: a task other than classes, or looks that do not fit the answers.
+        hil.errors.UsageError: a task other than classes, or ``looks`` that do not fit the answers.
     """
     watch, options = watch or Watch(), options or DeployOptions()
     found = read_answers(answers, measured_chip)
@@ -126,7 +126,7 @@ def write_judged(
 
 @dataclass(frozen=True)
 class SuchChips:
-    """Virtual chips that answers are judged by: ``row``, of ``program`` with its targets, and what they rest on."""
+    """Virtual chips to judge answers by: ``row``: of ``program`` with its targets, and the source of their errors."""
 
     program: ConductanceProgram
     record: CalibrationRecord
@@ -137,7 +137,7 @@ class SuchChips:
     def of(
         cls, program: ConductanceProgram, record: CalibrationRecord | None, options: DeployOptions, watch: Watch
     ) -> SuchChips:
-        """The chips of a record, or, without one, of the models that the chip file names, at ``options.age_s``."""
+        """Virtual chips at ``options.age_s``, drawn from a record, else from the models of the chip file."""
         check_untuned(program)
         check_adapted(program, None if record is None else record.serial)
         known, source, assumed = record_or_nominal(program, record)
@@ -174,7 +174,7 @@ def judge_found(
     options: DeployOptions,
     watch: Watch,
 ) -> tuple[AgreementReport, RunData | None]:
-    """The report of answers and its arrays, of which an accuracy alone has none; arguments as those of ``judge``."""
+    """Report on answers, and its arrays (none for an accuracy alone); arguments as for ``judge``."""
     origin, scoring = found.origin, scoring_of(program, data, options)
     if scoring.task.kind is not TaskKind.CLASSIFY or not scoring.task.metric.binary:
         raise UsageError(f"to {scoring.task.kind} by {scoring.task.metric.title}: answers in a file are classes")
@@ -208,7 +208,7 @@ def judge_found(
 
 
 def codes_of(found: MeasuredAnswers, classes: int) -> NDArray[np.int32]:
-    """Logit codes (m, n, classes); where there are none, 1 for the answer and 0 for the others."""
+    """Logit codes (m, n, classes); for answers without logits, 1 for the predicted class and 0 for the others."""
     if found.logits is not None:
         return found.logits
     return np.equal(found.answers[..., None], np.arange(classes)).astype(np.int32)
@@ -233,7 +233,7 @@ def judged_paired(answers: RunAnswers, codes: bool, plan: tuple[int, ...], scori
 def arrays_of(
     answers: RunAnswers, found: MeasuredAnswers, data: Dataset, order: NDArray[np.int64], scoring: Scoring
 ) -> RunData:
-    """Every answer as arrays, for data.h5; images that tell chip and simulator apart where logits can be compared."""
+    """Every answer as arrays, for data.h5; with comparable logits, also images where chip and simulator differ most."""
     (ideal,), (measured,), (simulated,), labels = answers.ideal, answers.measured, answers.again, data.labels[order]
     telling = None
     if found.logits is not None:
@@ -262,7 +262,7 @@ def report_of(
     source_digest: str,
     watch: Watch,
 ) -> AgreementReport:
-    """The report of judged answers; what only a chip on the wire could tell is empty."""
+    """The report of judged answers; fields that need a chip on the wire are empty."""
     program, record, options = such.program, such.record, such.row.options
     spec, targets = program.spec, np.stack([targets for _, targets in targets_by_slot_us(program)])
     return AgreementReport(

@@ -1,8 +1,8 @@
-"""A verdict on several chips whose answers were measured elsewhere: their mean beside that of virtual chips.
+"""A verdict on several chips whose answers were measured elsewhere: their mean compared with that of virtual chips.
 
-One chip is judged with the spread between chips against it. Of several, each written for itself, the mean is known
-better than any of them, and a belief that is off by less than that spread is seen (``hil.verdict.several_chips``).
-Every chip and every virtual one answers the same images, so that what the images are like stands on both sides.
+One chip is judged with the spread between chips against it. The mean of several independently written chips is known
+better, so that smaller errors of the model show (``hil.verdict.several_chips``).
+Every chip and every virtual one answers the same images, so that the choice of images affects both sides.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def judge_chips(
     """Judge the mean of all chips of a file by virtual chips of a record of cells, or of the chip file.
 
     Raises:
-        hil.errors.FileError: answers that cannot be, accuracies alone, or chips that answered other images.
-        hil.errors.UsageError: fewer than three chips, or the record of one chip, whose columns others do not have.
+        hil.errors.FileError: invalid answers, accuracies alone, or chips that answered different images.
+        hil.errors.UsageError: fewer than three chips, or a record of one chip, whose columns are its own.
     """
     found = read_chips(answers)
     if len(found) < FEWEST_RUNS:

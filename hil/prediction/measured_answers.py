@@ -1,4 +1,4 @@
-"""Answers that were measured elsewhere, and the checks that both kinds of their files share."""
+"""Answers that were measured elsewhere, and checks common to .npz and .csv files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HINT = "docs/predict-and-judge.md has the formats"
 
 @dataclass(frozen=True, slots=True)
 class AnswersOrigin:
-    """Where answers come from, in the words of their file; an age of None and an empty chip: it does not say.
+    """Origin of answers, as their file states it; age None, or an empty chip: not stated.
 
     ``age_s`` is the median of all answers. ``backend``: silicon, emulated or unknown. ``digest``: SHA-256 of the file.
     """
@@ -36,7 +36,7 @@ class AnswersOrigin:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredAnswers:
-    """Answers of one chip to n images in m repeats; ``rows`` are where the file has each image first.
+    """Answers of one chip to n images in m repeats; ``rows``: first row of each image in the file.
 
     ``logits`` (m, n, classes) are codes of the compiled network; None where the file has classes, or numbers of another
     unit, of which only the largest is known.
@@ -51,7 +51,7 @@ class MeasuredAnswers:
     classes: int = 0  # logits of the file for each image; 0: it has classes
 
     def place(self, at: int) -> str:
-        """Place of image ``at`` of the run in the file."""
+        """File and row of image ``at`` of the run, for error messages."""
         return f"{self.origin.source}, row {self.rows[at]}"
 
 
@@ -90,7 +90,7 @@ def number_of(text: str, name: str, source: str, row: int) -> float:
 
 
 def age_of(text: str, source: str, row: int) -> float:
-    """A time of a table, s."""
+    """Parse an age in a table, s."""
     value = number_of(text, "age_s", source, row)
     if not 0 <= value < LATEST_S:
         refuse(f"age_s {value:g} is not a time from 0 s", source, row=row)
@@ -117,7 +117,7 @@ def whole_numbers(values: NDArray[Any], name: str, source: str, columns: int = 0
 def classes_of(
     given: NDArray[Any], rows: NDArray[np.int64], source: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32] | None, int]:
-    """Classes, rows, logits where they are codes, and their number."""
+    """Classes, rows, logits if they are codes, and the number of classes."""
     if (bad := ~np.isfinite(given)).any():
         refuse("a logit is not a finite number", source, row=int(rows[np.argwhere(bad)[0][1]]))
     codes = given.dtype.kind in "iu" and (not given.size or int(np.abs(given.astype(np.float64)).max()) < 1 << 31)
@@ -125,7 +125,7 @@ def classes_of(
 
 
 def each_once(found: MeasuredAnswers) -> MeasuredAnswers:
-    """The answers, unless an image stands among them twice."""
+    """The answers, after a check that no image occurs twice."""
     _, first, of = np.unique(found.images, return_index=True, return_inverse=True)
     if len(first) < len(found.images):
         at = int(np.argmax(first[of] != np.arange(len(of))))
@@ -138,7 +138,7 @@ def each_once(found: MeasuredAnswers) -> MeasuredAnswers:
 
 
 def chosen_chip(names: set[str], asked: str | None, source: str) -> str:
-    """Name of the chip whose answers are used: the one that was asked for, or the only one that a file holds."""
+    """Name of the chip whose answers are used: the one the user names, or the only one in the file."""
     shown = ", ".join(sorted(names)[:10])
     if asked is None and len(names) > 1:
         refuse(f"answers of {len(names)} chips: {shown}", source, hint="hil judge --measured-chip NAME, one at a time")

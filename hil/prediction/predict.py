@@ -1,4 +1,4 @@
-"""Prediction without a chip on the wire: what such a chip, programmed again, will score.
+"""Prediction without a chip on the wire: the score of further chips of this kind.
 
 Each virtual chip is drawn from a record alone: of a chip (``hil calibrate``), of tables of its
 cells (``hil chip fit``), or of the models that the chip file names. Chips are drawn, run and let go one
@@ -51,7 +51,7 @@ from mapping.tune.channel_affine import TuneTargets
 
 
 class Tuning(enum.StrEnum):
-    """When a virtual chip is tuned, where it is not at one age."""
+    """When a virtual chip is tuned if its prediction covers several ages: at each age, or never."""
 
     EACH = "each"
     NEVER = "never"
@@ -82,14 +82,14 @@ def predict(
     """Run virtual chips drawn from ``record`` alone.
 
     Args:
-        record: None takes the models that the chip file names.
+        record: None: the models of the chip file.
         ages_s: times after programming; empty takes ``options.age_s``.
-        temperature_c: of the reads; None takes that of the record.
+        temperature_c: temperature of the reads; None: that of the record.
         target: accuracy, or another metric that is a share, for the yield (fraction).
         tune_at: when each chip is tuned to its own answers: anew at each age, never, or once at this one of the ages
             (it then stays as it was tuned; columns are corrected anew at every age all the same).
-            Nobody is tuned where the recipe has no tune.
-        crew: who runs the chips; the numbers do not depend on it.
+            Without a tune in the recipe chips are not tuned.
+        crew: workers that simulate chips; results do not depend on it.
 
     Raises:
         MismatchError: the record is of a chip of another description, lacks a macro in use, or
@@ -173,8 +173,8 @@ def predict(
 def moves_of(
     row: VirtualRow, images: NDArray[np.uint8], right: Callable[[NDArray[np.int32]], NDArray[np.float64]], watch: Watch
 ) -> Moves | None:
-    """Each value of the ranges at its ends on one virtual chip, on so few images that as many answers are taken as the
-    row gave, by what is ``right`` of logits (1, n, classes); None: no ranges."""
+    """Change of a virtual chip's score between both ends of each uncertain value; on fewer images, at the cost of one
+    row of chips. ``right``: scores of logits (1, n, classes); None: no ranges."""
     points = row.points
     if points is None or not points.names:
         return None
@@ -199,7 +199,7 @@ def shrunk_by(
     watch: Watch,
     tune_at: float | Tuning,
 ) -> Shrunk | None:
-    """What measuring this chip did to a belief by ranges: its values, and the interval that stood before it."""
+    """Effect of calibration on the chip file's uncertain values: their measurements, and the interval before it."""
     about = program.spec.models
     if record is None or record.kind in OF_CELLS or about is None or not about.ranges or program.adapted_to:
         return None
@@ -210,7 +210,7 @@ def shrunk_by(
 
 
 def points_of(spec: ChipSpec, options: DeployOptions) -> BeliefPoints | None:
-    """What each of the virtual chips is like, where the chip file knows it by ranges or has spreads of columns."""
+    """Values drawn for each virtual chip, if the chip file has ranges of values or spreads of columns; else None."""
     about = spec.models
     if about is None or not (about.ranges or about.column_gain_sigma or about.column_offset_codes or about.inl_codes):
         return None
@@ -228,7 +228,7 @@ def tuning_words(targets: TuneTargets | None, tune_at: float | Tuning) -> str:
 def record_or_nominal(
     program: ConductanceProgram, record: CalibrationRecord | None
 ) -> tuple[CalibrationRecord, str, tuple[str, ...]]:
-    """The record to draw from, whole for this program, where it comes from, and what was assumed.
+    """The record to draw chips from, with all macros of this program; its source; and the assumptions made.
 
     Raises:
         MismatchError: a measured chip's record that does not fit the program.
@@ -275,7 +275,7 @@ ASSUMED = "columns as the chip file says: no macro was measured, so gain, offset
 
 
 def with_nominal_macros(record: CalibrationRecord, spec: ChipSpec, macros: Sequence[int]) -> CalibrationRecord:
-    """A record of cells alone, with columns as the chip file says for the macros that it lacks."""
+    """A record of cells, completed by columns of the chip file for the macros that it lacks."""
     missing = {m: nominal_macro(spec.macro, m) for m in macros if m not in record.macros}
     return replace(record, macros={**missing, **record.macros}) if missing else record
 
@@ -293,7 +293,7 @@ def at_temperature(record: CalibrationRecord, temperature_c: float) -> Calibrati
 
 @dataclass(frozen=True)
 class VirtualRow:
-    """A row of virtual chips, each at every age, made when it is needed."""
+    """Virtual chips of one record, each at every age, drawn when needed."""
 
     program: ConductanceProgram
     record: CalibrationRecord
@@ -307,7 +307,7 @@ class VirtualRow:
     points: BeliefPoints | None = None  # of chips that only their file describes
 
     def run(self, images: NDArray[np.uint8], crew: ChipWorkers = THREADS) -> Iterator[NDArray[np.int32]]:
-        """Logit codes (ages, n, classes), chip after chip; large ones alone, others one a core."""
+        """Logit codes (ages, n, classes) of each chip in turn; large networks one at a time, others one on a core."""
         inputs, numbers = correction_inputs(self.program), range(self.options.virtual_chips)
         yield from crew.each(_answers, numbers, self, images, inputs, at_once=at_once(self.program))
 
@@ -317,7 +317,7 @@ class VirtualRow:
         return np.stack(logits)
 
     def ready(self, number: int, inputs: LayerInputs) -> Iterator[tuple[ConductanceProgram, VirtualChip]]:
-        """One chip at each age, and the program that it runs, tuned to it."""
+        """One chip at each age, and the program that it runs, tuned to this chip."""
         program = self.program
         for age_s, chip in zip(self.ages_s, self.chip(number, inputs), strict=True):
             if self.targets is not None and self.tune_at in (Tuning.EACH, age_s):
@@ -356,7 +356,7 @@ class VirtualRow:
             )
 
     def record_of(self, number: int) -> CalibrationRecord:
-        """The record of virtual chip ``number``, drawn from the belief."""
+        """The record of virtual chip ``number``, drawn within the uncertainty of the chip file."""
         spec = self.program.spec
         if self.points is not None and spec.models is not None:
             rng = np.random.default_rng(np.random.SeedSequence([self.options.seed, UNMEASURED, number]))
@@ -382,5 +382,5 @@ class VirtualRow:
 
 
 def _answers(number: int, row: VirtualRow, images: NDArray[np.uint8], inputs: LayerInputs) -> NDArray[np.int32]:
-    """``VirtualRow.answers`` as a worker calls it."""
+    """``VirtualRow.answers`` as a function that a worker process can call."""
     return row.answers(number, images, inputs)

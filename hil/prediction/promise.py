@@ -2,13 +2,13 @@
 
     promise = promised(program, record, options, images, targets, task)
 
-The program is treated as its recipe says, on chips drawn with numbers of their own. With y_ci the score of chip c on
+The recipe is applied to the program on chips with new random numbers. With y_ci the score of chip c on
 image i, S chips, n images, A_c their means, B_i those of the images,
 
     half² = t(S − 1)² s_A² (1 + 1/S) + 1.96² s_B² / n
 
-is the half of a 95 % interval for one more chip and further images like these: the first term is what chips differ by,
-the second what these images leave open.
+is the half of a 95 % interval for one more chip and further images like these: the first term is the spread between
+chips, the second the uncertainty from the images.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Promise:
 
 
 def promise_of(scores: NDArray[Any]) -> Promise:
-    """What one further chip will score on further images, from scores 0 to 1 of at least two chips and images,
-    (chips, images)."""
+    """Prediction interval for one further chip on further images, from scores 0 to 1 (chips, images) of at least two
+    chips and images."""
     scores = np.asarray(scores, np.float64)
     each = scores.mean(axis=1)
     mean = float(each.mean())
@@ -61,7 +61,7 @@ def promise_of(scores: NDArray[Any]) -> Promise:
 
 
 def fresh(seed: int) -> int:
-    """Seed of chips that have no part in any choice of a command with ``seed``."""
+    """Seed of new chips, which take no part in any choice of a command with ``seed``."""
     return int(np.random.SeedSequence([seed, FRESH]).generate_state(1)[0])
 
 
@@ -100,9 +100,9 @@ def promised(
     watch: Watch,
     crew: ChipWorkers = THREADS,
 ) -> Promise:
-    """The promise of a program and its recipe, by images that neither trained nor chose, of chips that chose nothing.
+    """Prediction interval for a program and its recipe, from images and chips not used for training or choices.
 
-    A metric of the whole set has no interval over images: what its chips differ by stands alone.
+    For a metric of the whole set, the interval covers the spread between chips only.
     """
     options = replace(options, seed=fresh(options.seed))
     logits = answers_of(program, record, options, images, watch, crew)

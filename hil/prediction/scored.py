@@ -35,5 +35,5 @@ def float_score(graph: NetworkGraph, program: ConductanceProgram, data: Dataset,
 
 
 def metric_of(task: Task, logits: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
-    """The metric of logits (…, n, width), (…)."""
+    """The metric of logits (…, n, width), computed over n; shape (…)."""
     return task.totals(task.scores(logits, targets))

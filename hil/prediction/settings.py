@@ -12,7 +12,7 @@ AGES = "Age"  # group of options
 
 @dataclass(frozen=True, slots=True)
 class PredictionOptions:
-    """``target``: a share; the prediction says how many chips reach it. ``tune_at``: "each", "never", or an age."""
+    """``target``: a fraction; the yield is the share of chips that reach it. ``tune_at``: "each", "never" or an age."""
 
     ages_s: tuple[float, ...] = setting(
         (3600.0,), "age after programming; several give a table: 1h,1d,30d", option="age", unit="s", group=AGES

@@ -1,4 +1,4 @@
-"""Parts of a prediction's spread: chips differ from each other, and values of this kind of chip are unknown.
+"""Causes of a prediction's spread: differences between chips, and uncertain values of the chip file.
 
 A score of virtual chips, each drawn at a point of the ranges of its chip file, is regressed on the points,
 
@@ -6,8 +6,8 @@ A score of virtual chips, each drawn at a point of the ranges of its chip file, 
 
 P Legendre's polynomials. One more chip is a point of the ranges and a chip at it: where curves were fitted, its
 95 % interval is that of the fitted surface over all of the ranges with the residuals of chips near each place, as
-lopsided as they are. The share of value i is what the squares grow by without it, less what as many columns of
-noise would take; the rest, which no value explains, is the spread between chips of one kind.
+lopsided as they are. The share of value i is the growth of the squared residuals without it, less that of as many
+columns of noise; the unexplained rest is the spread between chips of one kind.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NEAR = 30  # chips whose residuals a place of the ranges may have
 class Shares:
     """Shares of the variance of a score: of ``chips``, and of each value of the chip file, (p,), largest matters most.
 
-    ``error``: standard error of one of them, about. ``one_chip``: 95 % interval of one more; None: no curve was fitted.
+    ``error``: approximate standard error of a share. ``one_chip``: 95 % interval of a further chip; None: no fit.
     """
 
     points: BeliefPoints
@@ -49,12 +49,12 @@ class Shares:
         return 1.0 - self.chips
 
     def largest_first(self) -> Iterator[tuple[str, float, float, float]]:
-        """Each unknown with its lowest and highest value and its share of the spread, largest share first."""
+        """Each uncertain value with its range and its share of the spread, largest share first."""
         for i in np.argsort(-self.of_values, kind="stable"):
             yield self.points.names[i], float(self.points.low[i]), float(self.points.high[i]), float(self.of_values[i])
 
     def parts(self, metric: Metric) -> list[SummaryItem]:
-        """Lines for the screen: what the spread comes from, and which values to measure first."""
+        """Lines for the screen: the causes of the spread, and which values to measure first."""
         chips, unknown = (metric.factor * self.sd * float(np.sqrt(share)) for share in (self.chips, self.ignorance))
         text = (
             f"{self.ignorance:.0%} is not knowing what chips of this kind are like (sd {unknown:.2f} {metric.unit}), "
@@ -93,7 +93,7 @@ MEASURED_BY = {  # steps of hil calibrate
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """What one virtual chip's score moves by from the lowest to the highest value of each range, others in the middle.
+    """Change of one virtual chip's score from the lowest to the highest value of each range, others in the middle.
 
     ``of_values`` and their standard errors ``errors``, (p,): the same chip and images at both ends.
     """
@@ -104,7 +104,7 @@ class Moves:
     images: int
 
     def parts(self, metric: Metric) -> list[SummaryItem]:
-        """The values that move the score by more than half the 95 % interval of the move, the largest first."""
+        """The values whose change of the score exceeds half of its 95 % interval, largest first."""
         p, rows, halves = self.points, [], metric.factor * 1.96 * self.errors
         for i in np.argsort(-np.abs(self.of_values), kind="stable"):
             move = metric.factor * float(self.of_values[i])
@@ -180,7 +180,7 @@ def _one_chip(shapes: NDArray[np.float64], scores: NDArray[np.float64]) -> tuple
 
 @dataclass(frozen=True, slots=True)
 class Shrunk:
-    """The values of a chip file beside what calibration measured of one chip, and the interval before it.
+    """Ranges of a chip file's values, their measurement on one chip, and the interval predicted before.
 
     ``before``: 95 % interval of one chip of the file alone, ``measured`` by the names of ``ranges``.
     """

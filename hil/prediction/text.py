@@ -46,7 +46,7 @@ class Prediction:
 
     @property
     def chips(self) -> NDArray[np.float64]:
-        """Accuracies (S,) at the first age."""
+        """Accuracies (S,) of all chips at the first age."""
         first: NDArray[np.float64] = self.accuracies[0]
         return first
 
@@ -98,18 +98,18 @@ class Prediction:
 
     @property
     def loses(self) -> str:
-        """Loss of the chips at the first age, where it is large."""
+        """A sentence on the accuracy loss of the chips at the first age, if it is large; else ""."""
         share = self.metric.share and self.metric.greater
         return lost_on_virtual_chips(self.ideal, self.at(0).mean) if share else ""
 
     def _shares(self) -> list[SummaryItem]:
-        """Parts of the spread, and what to measure first."""
+        """Lines on the causes of the spread, and what to measure first."""
         found = self.shares_at(0)
         first = found or self.moves
         return [] if first is None else first.parts(self.metric)
 
     def one_chip(self, age: int) -> tuple[float, float]:
-        """95 % interval of one more chip: where its file gives ranges and chips are enough, of them (``shares``)."""
+        """95 % interval of one further chip; with ranges in the chip file and enough chips, from ``shares``."""
         found = self.shares_at(age)
         if found is None or found.one_chip is None:
             return self.at(age).one_chip
@@ -117,7 +117,7 @@ class Prediction:
         return (max(0.0, low), min(1.0, high)) if self.metric.share else (low, high)
 
     def shares_at(self, age: int) -> Shares | None:
-        """Shares of the spread at one age; None where no chip file gives ranges, or chips are too few."""
+        """Causes of the spread at one age; None: the chip file has no ranges, or chips are too few."""
         return None if self.points is None else shares(self.points, self.accuracies[age])
 
     def _shrunk(self) -> list[SummaryItem]:

@@ -1,5 +1,5 @@
 """Python in the order of work: modules and arrays in, frames and figures out.
 
-The words are those of the command line: ``open_chip``, ``compile``, ``deploy``, ``simulate``. What they do is done in
-the rooms below; here modules become network files, arrays data sets, and answers get frames and figures.
+The words are those of the command line: ``open_chip``, ``compile``, ``deploy``, ``simulate``. The packages below do the
+work; here modules become network files, arrays data sets, and answers get frames and figures.
 """

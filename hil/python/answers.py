@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Accuracies:
-    """Mean scores of one run, fractions of a share: the same images in all four."""
+    """Mean scores of one run, as fractions: float, ideal, simulated and measured, on the same images."""
 
     float: builtins.float | None  # None: the float network was not at hand
     ideal: builtins.float
@@ -29,7 +29,7 @@ class Accuracies:
 
 
 class Report(Shown, AgreementReport):
-    """``hil.AgreementReport`` with what a notebook asks of it.
+    """``hil.AgreementReport`` with data frames and figures for notebooks.
 
     Example:
         >>> report.chip.name, report.accuracy.chip > 0.5
@@ -48,7 +48,7 @@ class Report(Shown, AgreementReport):
         """A row for each of float, ideal, simulated and chip: mean, low and high of the 95 % interval, images.
 
         Returns:
-            a frame, shares from 0 to 1; NaN where there is none.
+            a frame, shares from 0 to 1; NaN for a missing value.
 
         Raises:
             hil.UsageError: pandas is not installed.
@@ -70,7 +70,7 @@ class Report(Shown, AgreementReport):
         return frame
 
     def summary_shown(self) -> Summary:
-        """What ``hil deploy`` prints."""
+        """The summary that ``hil deploy`` prints."""
         return summary_of(self)
 
 
@@ -136,5 +136,5 @@ class Simulation(Shown, Prediction):
         return drawn
 
     def summary_shown(self) -> Summary:
-        """What ``hil simulate`` prints."""
+        """The summary that ``hil simulate`` prints."""
         return self.summary()

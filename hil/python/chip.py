@@ -22,7 +22,7 @@ EMULATED = "emulated:"
 
 
 class Chip(ChipDriver):
-    """One chip, open, with what a whole work asks of it; ``ChipDriver`` has the verbs of cells and products.
+    """One open chip with calibration; ``ChipDriver`` has the functions for cells and products.
 
     Use it as a context manager: its outputs go off however the block ends. ``record`` is what the last ``calibrate``
     measured, None before; ``hil.deploy`` takes it.

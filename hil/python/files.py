@@ -1,6 +1,6 @@
-"""Modules, arrays, records and chips as the files that long jobs begin from, for as long as a call lasts.
+"""Modules, arrays, records and chips written to temporary files, from which long jobs start.
 
-Jobs that can be interrupted know their inputs by digests, not by places, so the same call goes on where one stopped.
+Resumable jobs identify inputs by digest, not by path, so that the same call resumes.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ AnyChip: TypeAlias = ChipDriver | ChipSpec | str | Path
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The files of one call, below ``folder`` where they were given in memory."""
+    """The files of one call; objects from memory are written below ``folder``."""
 
     folder: Path
 
     def network(self, network: Network | CompiledNetwork, images: Samples, watch: Watch) -> tuple[Path, NetworkFile]:
-        """A network file and what it holds; a module is captured with training images."""
+        """A network file and its content; a module is captured with training images."""
         if isinstance(network, str | Path) and (stored := network_file(network)).suffix == ".pt":
             return stored, load_network(stored)
         if isinstance(network, CompiledNetwork):
@@ -57,7 +57,7 @@ class Files:
         return path, file
 
     def data(self, train: Samples, test: Samples | None, network: NetworkFile) -> str:
-        """Name or place of a data set; arrays are written as the pixels that the network takes."""
+        """Name or path of a data set; arrays are written as the pixels that the network takes."""
         if isinstance(train, str | Path) and test is None:
             return str(train)
         for split, given in (("train", train), ("test", test)):
@@ -68,7 +68,7 @@ class Files:
         return str(self.folder)
 
     def record(self, record: Known) -> Path | None:
-        """The file of a record; None of none."""
+        """The file of a record; None stays None."""
         if record is None or isinstance(record, str | Path):
             return None if record is None else Path(record)
         path = self.folder / "record.h5"
@@ -76,7 +76,7 @@ class Files:
         return path
 
     def chip(self, chip: AnyChip) -> str:
-        """Name or place of a chip file."""
+        """Name or path of a chip file."""
         if isinstance(chip, str | Path):
             return str(chip)
         path = self.folder / "chip.toml"
@@ -86,13 +86,13 @@ class Files:
 
 @contextlib.contextmanager
 def as_files() -> Iterator[Files]:
-    """Files for a call; what lay in memory goes when it ends."""
+    """A temporary folder for the files of one call; it is removed at the end."""
     with tempfile.TemporaryDirectory(prefix="hil-") as folder:
         yield Files(Path(folder))
 
 
 def known_record(record: Known, chip: AnyChip) -> Known:
-    """The record that was given, else that of ``chip.calibrate()``."""
+    """The given record, else the one measured by ``chip.calibrate()``."""
     return chip.record if record is None and isinstance(chip, Chip) else record
 
 

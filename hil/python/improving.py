@@ -1,4 +1,4 @@
-"""Accuracy won back from Python: ``improve``, techniques from cheap to dear."""
+"""Regaining accuracy from Python: ``improve`` tries techniques from cheap to dear."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mapping.program.file import load_program
 
 @dataclass(frozen=True)
 class Improved(Shown, Improvement):
-    """What was tried, with the program: ``trials``, ``recipe``, ``test``, ``stopped``.
+    """Result of ``improve``: ``trials``, ``recipe``, ``test``, ``stopped``.
 
     ``folder`` holds ``program.h5``, ``improvement.json`` and ``improvement.html``.
 
@@ -67,13 +67,13 @@ def improve(
 
     Args:
         network: a module, what ``hil.compile`` gave, or a network file.
-        chip: a chip file by name or path, what it says, or an open chip: it is not asked, its record counts.
+        chip: a chip file by name or path, what it says, or an open chip, of which only the record is used.
         train: training samples, some of which decide; a data set by its name has test samples, too.
         test: samples that are read once, for the finished program; None: those of a data set that was named, or none.
         out: folder of the program and of what is done; the same call goes on in it after an interruption.
         record: of a chip or of cells; None: that of ``chip.calibrate()``, else the models of the chip file.
         settings: target, minutes, effort and the rest.
-        treated: techniques that every step has, or that are not tried.
+        treated: techniques of every step, and techniques not to try.
         restart: forget what is in ``out``.
         watch: hears stages and progress; None: nobody does.
 

@@ -48,8 +48,8 @@ def judge(
         answers: .npz or .csv, or an array: classes (n,) or (repeats, n), or logits (repeats, n, classes).
         data: the samples that were answered, in their order, with their labels; None: those of the last deployment.
         record: of the chip or of cells; None: the models of the chip file.
-        measured_chip: which chip's answers, where a file has several.
-        looks: counts at which the answers were looked at, planned before the first of them; empty: once.
+        measured_chip: chip to judge, if the file has several.
+        looks: image counts of interim analyses, planned before the first answer; empty: one.
         out: run folder; None makes runs/NNNN.
         options: of the verdict, as of a deployment.
         watch: hears stages and progress; None: nobody does.
@@ -58,7 +58,7 @@ def judge(
         the report, which has no verdict on *this chip*: nothing was read back.
 
     Raises:
-        hil.FileError: answers that cannot be. hil.UsageError: no samples, or a task other than classes.
+        hil.FileError: invalid answers. hil.UsageError: no samples, or a task other than classes.
         hil.MismatchError: the record is of another chip description.
 
     Example:
@@ -82,7 +82,7 @@ def judge(
 
 
 def _found(answers: Answers, labels: Any, chip: str | None) -> Any:
-    """Answers of a file, or of an array by the checks of a file."""
+    """Answers of a file, or of an array with the same checks."""
     if isinstance(answers, str | Path):
         return read_answers(answers, chip)
     held = np.asarray(answers.detach().cpu().numpy() if hasattr(answers, "detach") else answers)

@@ -149,7 +149,7 @@ def compile(
 
 
 def is_module(network: object) -> TypeIs[torch.nn.Module]:
-    """Whether it is a module of torch; torch is not imported to find out."""
+    """Whether an object is a torch module; torch is not imported for the check."""
     return callable(getattr(network, "forward", None))
 
 
@@ -164,10 +164,10 @@ def program_of(network: CompiledNetwork | ConductanceProgram | str | Path | None
 
 
 def spec_of(chip: ChipDriver | ChipSpec | str | Path) -> ChipSpec:
-    """What is known of an open chip, or of a chip file by name or path.
+    """The description of an open chip, or of a chip file by name or path.
 
     Raises:
-        UsageError: it is none of these, such as images in the chip's place.
+        UsageError: another object, such as images in place of the chip.
     """
     if isinstance(chip, ChipDriver):
         return chip.spec
@@ -190,7 +190,7 @@ def given_network(
     """Name and network file of a module with its training images, or of a file of any kind.
 
     Raises:
-        UsageError: a module without training images, or whose pixels nothing turns into inputs.
+        UsageError: a module without training images, or pixels without mean and std.
     """
     if isinstance(network, str | Path):
         path = network_file(network)
@@ -208,7 +208,7 @@ def given_network(
 
 
 def _channels(value: float | Sequence[float]) -> tuple[float, ...]:
-    """Means or deviations of each channel; one number is of all of them."""
+    """Means or deviations by channel; a single number is for all channels."""
     return (float(value),) if isinstance(value, int | float) else tuple(value)
 
 
@@ -229,7 +229,7 @@ def _file_of(
     std: tuple[float, ...],
     classes: tuple[str, ...],
 ) -> NetworkFile:
-    """A module with its training images, as net.pt holds it; bits are named by whoever compiles it."""
+    """A module with its training images, as net.pt holds it; the bits are set when it is compiled."""
     if images is None:
         raise UsageError(f"{type(module).__name__} needs training images for its ranges and scales", hint=HOW)
     data = samples_of(images, "train")
@@ -243,7 +243,7 @@ def _file_of(
 def _captured(
     module: torch.nn.Module, data: Dataset, mean: tuple[float, ...], std: tuple[float, ...], classes: tuple[str, ...]
 ) -> NetworkGraph:
-    """The graph of a module that takes such samples."""
+    """The graph of a module, traced with an example of the samples."""
     import torch
 
     if bool(mean) != bool(std):
@@ -267,7 +267,7 @@ def _captured(
 
 
 def _numbered(module: torch.nn.Module, example: torch.Tensor) -> tuple[str, ...]:
-    """Names of the logits of a module that gives (n, classes); empty of one that gives something else."""
+    """Numbers as names of the logits of a module that gives (n, classes); empty for other outputs."""
     import torch
 
     try:

@@ -1,4 +1,4 @@
-"""Progress of a call where somebody looks: in a notebook, or on a terminal. A script in a pipe stays silent."""
+"""Progress of a call, shown in a notebook or on a terminal; a script in a pipe stays silent."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ TOLD_S = 0.5  # a stage that took longer stands in the last one
 
 
 def in_notebook() -> bool:
-    """Whether this is a kernel whose cells show what they return."""
+    """Whether Python runs in a notebook kernel, which displays results of cells."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return shell is not None and hasattr(shell, "kernel")
 
 
 @contextlib.contextmanager
 def progress(watch: Watch | None) -> Iterator[Watch]:
-    """``watch``, or what shows progress here."""
+    """``watch``, or a watch that shows progress in the notebook or terminal."""
     if watch is not None:
         yield watch
     elif in_notebook():
@@ -42,7 +42,7 @@ def progress(watch: Watch | None) -> Iterator[Watch]:
 
 
 class NotebookLine(Watch):
-    """One line below a cell, written anew while the work goes on; at the end it says how long the stages took.
+    """A progress line below a notebook cell, updated during the work; at the end it shows the time of each stage.
 
     Notes stay below it. ``display``: IPython's.
     """
@@ -54,7 +54,7 @@ class NotebookLine(Watch):
         self._handle = display(self._bundle("…"), raw=True, display_id=True)
 
     def close(self) -> None:
-        """Leave the last line, with the time that all of it took."""
+        """Leave the last line, with the total time."""
         self._show(self._took())
 
     def begin(self, name: str) -> None:

@@ -51,7 +51,7 @@ def deploy(
     watch: Watch | None = None,
     **of_files: Any,
 ) -> Report:
-    """Write a network to a chip, run samples on it, and judge what it answers against its simulation.
+    """Write a network to a chip, run samples on it, and judge its answers against the simulation.
 
     A run folder is written, as ``hil deploy`` does (``report.run``). A file on an address is a run that goes on after
     an interruption when the same call is made again; an open chip is not opened again.

@@ -57,7 +57,7 @@ def labelled(data: Dataset) -> bool:
 
 
 def parted(data: Dataset) -> tuple[Dataset, Dataset]:
-    """Samples for ranges and scales, every fourth and at most 512, and the others, which are scored."""
+    """Every fourth sample (at most 512) for ranges and scales, and the remaining samples for scoring."""
     if len(data) < 8:
         raise UsageError(f"{len(data)} samples are too few to calibrate a network and to score it", hint=HOW)
     taken = np.zeros(len(data), bool)
@@ -67,7 +67,7 @@ def parted(data: Dataset) -> tuple[Dataset, Dataset]:
 
 
 def _of_torch(given: Any) -> Any:
-    """What a ``Dataset`` or ``DataLoader`` of torch holds, as (inputs, targets); all else as it is."""
+    """Inputs and targets of a torch ``Dataset`` or ``DataLoader``; other objects are returned unchanged."""
     if (torch := sys.modules.get("torch")) is None:
         return given
     if isinstance(given, torch.utils.data.Dataset):

@@ -16,17 +16,17 @@ MORE = "pip install 'rram-hil[notebook]'"
 
 
 class Shown:
-    """An answer that shows what its command prints."""
+    """Base of results that display in a notebook what their command prints."""
 
     __slots__ = ()
 
     @classmethod
     def of(cls, found: Any, **more: Any) -> Self:
-        """The answer that holds what was ``found``, and ``more``."""
+        """A result made from ``found``, with further fields ``more``."""
         return cls(**{f.name: getattr(found, f.name) for f in fields(found)}, **more)
 
     def summary_shown(self) -> Summary:
-        """What its command prints."""
+        """The summary that its command prints."""
         raise NotImplementedError
 
     def _repr_html_(self) -> str:
@@ -63,7 +63,7 @@ def needed(library: str) -> Any:
 
 
 def new_axes(width: float = 6.0, height: float = 3.6) -> tuple[Any, Any]:
-    """A figure of its own, that no window holds, and its axes; a notebook shows it as the picture that it is."""
+    """A matplotlib figure without a window, and its axes; a notebook displays it as a picture."""
     needed("matplotlib")
     figure = _figure_class()(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
@@ -71,7 +71,7 @@ def new_axes(width: float = 6.0, height: float = 3.6) -> tuple[Any, Any]:
 
 @functools.cache
 def _figure_class() -> Any:
-    """matplotlib's figure, as a picture in notebooks; theirs is one there only when pyplot made it."""
+    """matplotlib's figure class, extended to display itself in notebooks without pyplot."""
     from matplotlib import figure
 
     class Figure(figure.Figure):

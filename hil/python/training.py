@@ -24,7 +24,7 @@ from mapping.program.file import load_program
 
 @dataclass(frozen=True)
 class FinetunedNetwork(Shown, FinetuneResult):
-    """A network that was trained on, with what it was before and is now; ``path``: the file that holds it.
+    """A fine-tuned network, with accuracies before and after; ``path``: its file.
 
     Example:
         >>> finetuned.path.name, finetuned.epochs
@@ -40,7 +40,7 @@ class FinetunedNetwork(Shown, FinetuneResult):
 
 @dataclass(frozen=True)
 class FinetunedOnChip(Shown, OnChipResult):
-    """A network that stands on one chip, the layers behind each group trained; ``path``: its program."""
+    """A network on one chip, fine-tuned group by group of layers; ``path``: its program."""
 
     name: str = ""
 

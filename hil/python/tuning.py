@@ -1,4 +1,4 @@
-"""A chip tuned again from Python: ``tune``, to its own answers."""
+"""``tune`` from Python: a chip's gains and biases fitted to its present outputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mapping.recipe.tune import TunedChannels
 class Retuned(RetuneReport):
     """A chip tuned again: shares and errors before and after, and ``program`` with the new gains and biases.
 
-    Where the tune was ``harmful``, ``program`` is what it was.
+    After a ``harmful`` tune ``program`` is unchanged.
 
     Example:
         >>> retuned.chip, retuned.images

@@ -1,4 +1,4 @@
-"""A block of injections: what a worker does, the same wherever and whenever it is done.
+"""A block of injections, the unit of work of one worker; its results do not depend on worker or time.
 
 Injection i has its kind from its number (all kinds in turn), its site and the noise of its scrub from seed and number.
 """
@@ -34,7 +34,7 @@ JUDGE_SAMPLE = 0  # number of the noise of the first judged image
 def fault_context(
     base: ConductanceProgram, checked: CheckedProgram, record: CalibrationRecord, recipe: Recipe, *, seed: int
 ) -> FaultContext:
-    """Virtual chip 0 of a seed, in fast mode, with its checksum columns, after a recipe. The same whenever it is built.
+    """Virtual chip 0 of a seed, in fast mode, with its checksum columns, after a recipe. Always the same.
 
     Args:
         base: prepared by the recipe (``Recipe.prepared``), as ``checked`` is.
@@ -53,7 +53,7 @@ def fault_context(
 
 @dataclass(frozen=True)
 class ContextInputs:
-    """All that a worker needs: program, record, judged and golden images, thresholds, seed, kinds; ``high_share``
+    """Inputs of a worker: program, record, judged and golden images, thresholds, seed, kinds; ``high_share``
     as in the orbit file, ``recipe`` with the age at which the chip answers."""
 
     program: ConductanceProgram
@@ -90,7 +90,7 @@ class ContextInputs:
 
 
 def run_block(job: range, *data: Any) -> list[InjectionResult]:
-    """Injections of the numbers of a job: ``search.train.workers.Work`` with ``ContextInputs``; no epochs are told."""
+    """Injections of the numbers of a job: ``search.train.workers.Work`` with ``ContextInputs``."""
     inputs: ContextInputs = data[0]
     return [judge(number, inputs) for number in job]
 

@@ -1,4 +1,4 @@
-"""A radiation campaign: sample faults, inject each, count what became of them; then accuracy over the years.
+"""A radiation campaign: sample faults, inject each, count their outcomes; then accuracy over the years.
 
 Resumable, on any number of workers. The folder holds settings, blocks of injections as they are done, accuracies over
 the years (one file a virtual chip), and at the end ``injections.json``, ``campaign.json`` and ``campaign.html``.
@@ -86,7 +86,7 @@ def injections_needed(population: int, margin: float, confidence: float = 0.95) 
 
 
 def expected_campaign(options: OrbitSettings) -> tuple[PlannedStage, ...]:
-    """Stages of a study and about how long they take, s; where the margin decides, as many as the usual margin."""
+    """Stages of a study and their usual time, s; a margin counts as the injections of the usual margin."""
     injections = options.injections or USUAL_INJECTIONS
     processes = options.workers if isinstance(options.workers, int) else 1
     return (
@@ -114,7 +114,8 @@ def run_study(
         record: None takes the models that the chip file names.
         options: with ``chips`` 0 the accuracy over the years is left out.
         restart: forget what is in the folder.
-        busy_share: of the time in which images are worked on (``hil.payload.budget.busy_share``); None: all of it.
+        busy_share: share of the time in which the chip processes images (``hil.payload.budget.busy_share``); None: all
+        of it.
 
     Raises:
         as ``run_campaign`` and ``hil.prediction.predict.record_or_nominal``.
@@ -143,10 +144,10 @@ def run_campaign(
     *,
     restart: bool = False,
 ) -> CampaignResult:
-    """Inject faults into virtual chip 0 of a seed. The same call in the same folder goes on where it stopped.
+    """Inject faults into virtual chip 0 of a seed. The same call in the same folder resumes.
 
     Raises:
-        UsageError: too few images. MismatchError: a folder of other settings.
+        UsageError: too few images. MismatchError: the folder has other settings.
         Interrupted: Ctrl-C; whole blocks are kept.
         LinkError: no scheduler answers.
     """
@@ -205,7 +206,7 @@ def run_campaign(
 
 
 def _split(program: ConductanceProgram, data: Dataset, options: OrbitSettings) -> dict[str, NDArray[Any]]:
-    """Judged images, others that widen the guards, others for false alarms; no image is in two of them."""
+    """Split images into judged ones, images that widen the guards, and images for false alarms, without overlap."""
     needed = options.images + 2
     if len(data) < needed:
         raise UsageError(f"{len(data)} images in {data.name}, {needed} are needed", hint="name a larger data set")
@@ -219,7 +220,7 @@ def _split(program: ConductanceProgram, data: Dataset, options: OrbitSettings) -
 
 
 def _blocks(work: WorkFolder, inputs: ContextInputs, wanted: int, options: OrbitSettings, watch: Watch) -> None:
-    """Do the blocks that are missing, each written as it is ready."""
+    """Run the missing blocks; each is saved when it is finished."""
     numbers = [n for n in range(-(-wanted // BLOCK)) if not work.has(block_name(n))]
     jobs = [range(n * BLOCK, min((n + 1) * BLOCK, wanted)) for n in numbers]
     done = wanted - sum(len(job) for job in jobs)
@@ -270,8 +271,8 @@ def read_injections(path: Path) -> list[InjectionResult]:
 
 
 def kept_years(options: OrbitSettings, folder: Path) -> WorkFolder:
-    """Where right answers over the years are kept, in the folder of a campaign, which fixes program, record, data and
-    orbit; answers of other settings lie beside."""
+    """Folder for counts of correct answers over the years, within the folder of a campaign, which fixes program,
+    record, data and orbit; each setting has its own folder."""
     settings = {
         "images": options.year_images,
         "scrub_s": options.scrub_s,

@@ -5,7 +5,7 @@ For a layer y = W x, a column of c_r = Σ_o W[o, r] answers Σ_o y_o, so that
     residual = Σ_o y_o − Σ_s (k_max + 1)^s · check_s,      c_r in signed digits c_s of the cells' levels
 
 is noise without a fault. Columns lie on free outputs of the macros that hold the layer's rows (arXiv 2404.09818).
-A checked program is an ordinary one with a step more before each product that nothing reads.
+A checked program has one more step before each product, whose result no other step reads.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Taken = dict[int, NDArray[np.bool_]]
 
 @dataclass(frozen=True, slots=True)
 class CheckedProgram:
-    """A program with checksum columns. ``checks``: of each layer that has room for one; ``cells`` that they take."""
+    """A program with checksum columns. ``checks``: check step of each layer with room; ``cells`` that they take."""
 
     program: ConductanceProgram
     checks: dict[str, MatrixStep]
@@ -87,7 +87,7 @@ def _check(
     inputs: LayerInputs,
     taken: Taken,
 ) -> MatrixStep | None:
-    """The check of one layer, its places marked as taken; None where a macro has no room."""
+    """The check step of one layer; its outputs are marked as taken; None: a macro has no room."""
     spec, group = program.spec.macro, step.group
     if not spec.even_levels:
         return None
@@ -129,7 +129,7 @@ def _check(
 
 
 def _free(taken: Taken, tiles: Sequence[Tile]) -> tuple[int, int, int] | None:
-    """Macro, first row and output of a free column beside one of some tiles of the same rows."""
+    """A free column beside tiles of the same rows: macro, first row and output."""
     for tile in tiles:
         free = ~taken[tile.macro][tile.row0 : tile.row0 + len(tile.inputs)].any(axis=0)
         if free.any():

@@ -1,9 +1,9 @@
 """Guards and golden vectors: detectors of faults that are measured (``hil.payload.radiation.outcomes`` has all).
 
-*Range guard*: a level sum outside what fault-free images gave in its channel. *Checksum*: a residual of the checksum
+*Range guard*: a level sum outside its channel's range for fault-free images. *Checksum*: a residual of the checksum
 columns (``hil.payload.radiation.checksums``) beyond what they gave, at one place or on the mean of a map. *Golden
-vectors*: stored images whose logits moved further than noise moves them. *Scrub*: a cell whose reading left its earlier
-reading by half a level. *ECC*: the stored word is struck and decoded (``hil.payload.radiation.stored_words``).
+vectors*: stored images whose logits deviate by more than noise. *Scrub*: a cell whose reading differs from its earlier
+reading by half a level. *ECC*: a struck word of memory is decoded (``hil.payload.radiation.stored_words``).
 Thresholds come from stored training images, widened until some other fault-free images raise no alarm.
 """
 
@@ -32,8 +32,9 @@ CALIBRATE_SAMPLE, GOLDEN_SAMPLE, WIDEN_SAMPLE, ALARM_SAMPLE = (n << 32 for n in 
 
 @dataclass(frozen=True)
 class Guards:
-    """Thresholds. ``low``, ``high``: by layer, (outputs,) level sums; ``residual``, ``residual_mean``: by checked
-    layer, the middle and the largest distance from it; ``golden``: mean logits (g, classes), and the largest distance
+    """Thresholds of detectors. ``low``, ``high``: by layer, (outputs,) level sums; ``residual``, ``residual_mean``: by
+    checked layer, the middle and the largest distance from it; ``golden``: mean logits (g, classes), and the largest
+    distance
     from them."""
 
     low: Mapping[str, NDArray[np.float64]]
@@ -45,7 +46,7 @@ class Guards:
     widths: tuple[float, float] = (1.0, 1.0)  # of range guards and of checksums
 
     def range_alarms(self, answers: ChipAnswers, before: ChipAnswers | None = None) -> NDArray[np.bool_]:
-        """Images (n,) with a sum outside its channel's span, in layers whose sums are not those of ``before``."""
+        """Flags (n,) of images with a sum outside its channel's range; layers equal to ``before`` are skipped."""
         width = self.widths[0]
         alarms = np.zeros(len(answers.logits), np.bool_)
         for name, low in self.low.items():
@@ -59,7 +60,7 @@ class Guards:
     def checksum_alarms(
         self, answers: ChipAnswers, checks: Mapping[str, str], before: ChipAnswers | None = None
     ) -> NDArray[np.bool_]:
-        """Images (n,) with a residual beyond its threshold; ``checks``: name of the check of each layer."""
+        """Flags (n,) of images with a residual beyond its threshold; ``checks``: check step of each layer."""
         width = self.widths[1]
         alarms = np.zeros(len(answers.logits), np.bool_)
         for name, check in checks.items():
@@ -73,19 +74,19 @@ class Guards:
         return alarms
 
     def golden_alarm(self, logits: NDArray[np.int32]) -> bool:
-        """Whether the logits of the golden images (g, classes) moved further than noise moves them."""
+        """Whether the logits of the golden images (g, classes) deviate by more than noise."""
         return golden_distance(logits, self.golden) > self.golden_most
 
 
 def calibrate_guards(
     context: FaultContext, stored: NDArray[np.uint8], golden: NDArray[np.uint8], others: NDArray[np.uint8]
 ) -> Guards:
-    """Thresholds of one chip.
+    """Set the thresholds of one chip's detectors.
 
     Args:
-        stored: training images, that give the spans.
+        stored: training images, which give the ranges.
         golden: images whose logits are stored.
-        others: fault-free images by which spans are widened until none raises an alarm.
+        others: fault-free images; ranges are widened until these raise no alarm.
 
     Raises:
         ValueError: no images of a kind.
@@ -123,12 +124,12 @@ def residuals(answers: ChipAnswers, layer: str, check: str) -> NDArray[np.float6
 
 
 def golden_distance(logits: NDArray[np.int32], reference: NDArray[np.float64]) -> float:
-    """Root mean square over golden images and classes."""
+    """Root mean square deviation of logits from the reference, over golden images and classes."""
     return float(np.sqrt(np.mean((logits - reference) ** 2)))
 
 
 def scrub_finds(cell: tuple[float, float] | None, step_us: float, noise: ReadNoise, rng: np.random.Generator) -> bool:
-    """Whether a mean of readings after a fault leaves that before it by half a level; no cell was struck: False."""
+    """Whether mean readings before and after a fault differ by half a level; False without a struck cell."""
     if cell is None:
         return False
     before, after = (g + np.sqrt(float(noise.at(np.array([g]))[0]) / SCRUB_READS) * rng.standard_normal() for g in cell)
@@ -142,14 +143,14 @@ def healthy_batches(context: FaultContext, images: NDArray[np.uint8], sample: in
 
 
 def check_names(context: FaultContext) -> dict[str, str]:
-    """Name of the check's sums of each product whose layer has a check."""
+    """For each product whose layer has a check, the name under which the check's sums are kept."""
     known = {check.name for check in context.checks.values()}
     layers = {step.name: context.program.product_of(step) for step in context.program.steps}
     return {name: name + SUFFIX for name, own in layers.items() if own is not None and own.name + SUFFIX in known}
 
 
 def _widened(guards: Guards, context: FaultContext, others: NDArray[np.uint8]) -> Guards:
-    """The least widths at which no other image raises an alarm; the widest where each one does."""
+    """Guards widened until other fault-free images raise no alarm; at most to the widest setting."""
     checks = check_names(context)
     wanted = [0, 0]
     for answers in healthy_batches(context, others, WIDEN_SAMPLE):
@@ -180,7 +181,7 @@ def _extremes(sums: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.in
 
 
 def _channels_last(sums: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Sums (n, places, outputs), as fast mode has them in memory."""
+    """Sums as (n, places, outputs), the memory order of fast mode."""
     return np.moveaxis(sums, 1, -1).reshape(len(sums), -1, sums.shape[1])
 
 

@@ -1,5 +1,5 @@
-"""Kinds of faults as rows of one table: where radiation strikes, at which rate, how long the fault stays, which places
-it can strike, and what it changes in a virtual chip.
+"""Kinds of faults as rows of one table: the struck part, rate, duration, possible sites, and the change in a virtual
+chip.
 
 Sites of a kind lie in *blocks* (a tile, a layer, a step), each with ``places`` · ``bits`` of them. Cells and registers
 change what the chip holds, so the layers on that macro are built anew; a bit of a sum, a conversion or a code changes
@@ -42,8 +42,8 @@ Edit = Callable[[NDArray[Any]], NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One site: ``step`` is its layer, ``tile`` the position of a tile in it (−1: none), ``place`` and ``bit`` count
-    within them as its kind says."""
+    """The site of one fault: ``step`` is its layer, ``tile`` the position of a tile in it (−1: none), ``place`` and
+    ``bit`` count within them as its kind says."""
 
     kind: FaultKind
     step: str
@@ -86,8 +86,8 @@ class Injection:
 
 @dataclass(frozen=True)
 class ChipUnderTest:
-    """The virtual chip that faults are put into: ``base``, the program that answers, ``program``, the same with its
-    check steps (``hil.payload.radiation.checksums``), the record, and what the chip holds."""
+    """The virtual chip for fault injection: ``base``: its program, ``program``: the same with its
+    check steps (``hil.payload.radiation.checksums``), the record, and the chip's cells, converters and corrections."""
 
     base: ConductanceProgram
     program: ConductanceProgram
@@ -95,20 +95,20 @@ class ChipUnderTest:
     drawn: SampledDevice
 
     def step(self, name: str) -> MatrixStep:
-        """The layer of that name, or the one that a step of that name reads again."""
+        """The layer that a step multiplies by: its own, or the one that it reuses."""
         found = self.program.product_of(next(s for s in self.program.steps if s.name == name))
         assert found is not None, "no product"
         return found
 
     def tile(self, fault: Fault) -> tuple[Tile, int]:
-        """The tile of a fault, and its slot."""
+        """The tile struck by a fault, and its slot."""
         tile = self.step(fault.step).group.tiles[fault.tile]
         return tile, self.program.slot(tile)
 
     def rebuilt(
         self, drawn: SampledDevice, slot: int | None = None, only: str | None = None
     ) -> dict[tuple[str, int], CopySimulator]:
-        """Layers on a slot (or one layer) that are not the same in a chip that holds ``drawn``."""
+        """New simulators of the layers on a slot (or of one layer) that differ in a chip with ``drawn``."""
         found = {}
         for step in self.program.matrices:
             if only is not None and step.name != only:
@@ -121,7 +121,7 @@ class ChipUnderTest:
         return found
 
     def _holds(self, name: str, copy: Copy, drawn: SampledDevice) -> bool:
-        """Whether the chip itself holds what ``drawn`` holds in the tiles of a copy."""
+        """Whether the chip's cells, converters and corrections in a copy's tiles equal those of ``drawn``."""
         pairs = zip(*(copy_tiles(self.program, name, copy, one) for one in (self.drawn, drawn)), strict=True)
         return all(
             a.correction is b.correction
@@ -136,9 +136,9 @@ class ChipUnderTest:
 
 
 def strike(chip: ChipUnderTest, drawn: SampledDevice, fault: Fault) -> SampledDevice | None:
-    """What a chip that holds ``drawn`` holds after a fault of cells, converters, registers, levels or corrections.
+    """The chip ``drawn`` after a fault of its cells, converters, registers, levels or corrections.
 
-    Faults add up by striking one after the other. None: the loader refuses it.
+    Several faults are applied one after the other. None: the loader refuses the struck value.
     """
     held = FAULTS[fault.kind].held
     assert held is not None, f"{fault.kind} changes nothing that the chip holds"
@@ -146,7 +146,7 @@ def strike(chip: ChipUnderTest, drawn: SampledDevice, fault: Fault) -> SampledDe
 
 
 def inject(chip: ChipUnderTest, fault: Fault) -> Injection:
-    """Put a fault into a chip; the chip itself stays as it is."""
+    """The changes that a fault makes to a chip's answers; the chip object is not modified."""
     on_the_way = FAULTS[fault.kind].on_the_way
     if on_the_way is not None:
         return on_the_way(chip, fault)
@@ -169,12 +169,12 @@ def _cell_lines(chip: ChipUnderTest, fault: Fault) -> tuple[int, NDArray[np.intp
 
 
 def _crossing(lines: NDArray[np.intp], columns: NDArray[np.intp], fault: Fault) -> tuple[int, int]:
-    """The cell of a fault within its tile."""
+    """Word line and bit line of the cell struck by a fault."""
     return int(lines[fault.place // len(columns)]), int(columns[fault.place % len(columns)])
 
 
 def strike_cells(chip: ChipUnderTest, drawn: SampledDevice, faults: Iterable[Fault]) -> SampledDevice:
-    """What a chip that holds ``drawn`` holds after faults of cells, one after the other."""
+    """The chip ``drawn`` after faults of cells, applied one after the other."""
     changed: dict[int, NDArray[np.floating]] = {}
     known: dict[tuple[str, int], tuple[int, NDArray[np.intp], NDArray[np.intp]]] = {}
     spec = chip.program.spec.macro
@@ -203,7 +203,7 @@ def _cell(chip: ChipUnderTest, drawn: SampledDevice, fault: Fault) -> SampledDev
 
 
 def _row(chip: ChipUnderTest, drawn: SampledDevice, fault: Fault) -> SampledDevice:
-    """The word line is never driven: its cells add nothing, on the whole macro."""
+    """A word line is never driven again: its cells add no current, on the whole macro."""
     tile, slot = chip.tile(fault)
     lines = cell_lines(chip.program.spec.macro, tile.row0 + fault.place, 1, tile.output0, len(tile.outputs))[0]
     cells = np.array(drawn.cells_us[slot], copy=True)
@@ -234,7 +234,7 @@ def _range(chip: ChipUnderTest, drawn: SampledDevice, fault: Fault) -> SampledDe
 
 
 def _level(chip: ChipUnderTest, drawn: SampledDevice, fault: Fault) -> SampledDevice | None:
-    """The weight is written with one bit of its two's complement turned over."""
+    """The weight is written with one bit of its two's complement flipped."""
     spec, (tile, slot) = chip.program.spec.macro, chip.tile(fault)
     row, output = divmod(fault.place, len(tile.outputs))
     level = flipped(int(tile.levels[row, output]), fault.bit, chip.program.weight_bits_of(fault.step), signed=True)
@@ -324,7 +324,7 @@ def _conversion(chip: ChipUnderTest, fault: Fault) -> Injection:
 
 
 def _turned(fault: Fault, bits: int, *, signed: bool) -> Edit:
-    """One bit of one number of every image turned over."""
+    """An edit that flips one bit of one number, for every image."""
 
     def edit(values: NDArray[Any]) -> NDArray[Any]:
         out = values.copy(order="K")
@@ -346,13 +346,13 @@ def _activation(chip: ChipUnderTest, fault: Fault) -> Injection:
 
 
 def _sequencer(chip: ChipUnderTest, fault: Fault) -> Injection:
-    """The number of the step under way has one bit turned over: the program goes on from there."""
+    """The number of the current step has one bit flipped: the sequencer continues from there."""
     number = [s.name for s in chip.base.steps].index(fault.step)
     return Injection(fault, next_step=number ^ (1 << fault.bit))
 
 
 def flipped(value: int, bit: int, bits: int, *, signed: bool) -> int:
-    """A number with one bit of its two's complement (or of its plain binary form) turned over.
+    """A number with one bit of its two's complement (or plain binary form) flipped.
 
     Example: 5 in 4 signed bits is 0101; bit 3 gives 1101, which is −3.
     """
@@ -471,7 +471,7 @@ def _steps(program: ConductanceProgram) -> Iterator[SiteBlock]:
 @dataclass(frozen=True, slots=True)
 class FaultRow:
     """One kind. ``rate``: field of ``UpsetRates``; ``lasts``: persistent until corrected, or one image only; ``sites``:
-    its blocks; ``held``: what the chip holds after it, or ``on_the_way``: what it changes of an answer."""
+    its blocks; ``held``: its effect on the chip's state, or ``on_the_way``: on an answer."""
 
     rate: str
     lasts: bool
@@ -505,7 +505,7 @@ STORED = (FaultKind.IMAGE_LEVEL, FaultKind.IMAGE_TABLE, FaultKind.CORRECTION, Fa
 
 @dataclass(frozen=True, slots=True)
 class FaultSpace:
-    """Blocks of sites by kind; ``units``: what the rates of an orbit file count (``per_day``)."""
+    """Blocks of sites by kind; ``units``: number of units (bits, cells) to which an orbit file's rates apply."""
 
     blocks: Mapping[FaultKind, tuple[SiteBlock, ...]]
     units: Mapping[FaultKind, int]
@@ -518,7 +518,7 @@ class FaultSpace:
         return sum(block.sites for block in self.blocks[kind])
 
     def per_day(self, kind: FaultKind, rates: UpsetRates, exposure: float = 1.0) -> float:
-        """Upsets of a kind in a day, of all units, of which a share of the time counts (``exposures``)."""
+        """Upsets of a kind in a day, over all units, in the share of time in which they can do harm (``exposures``)."""
         rate = float(getattr(rates, FAULTS[kind].rate))
         if kind in CELLS:
             rate *= rates.extreme_share if kind is FaultKind.CELL_EXTREME else 1.0 - rates.extreme_share
@@ -540,7 +540,7 @@ class FaultSpace:
 
 def exposures(busy_share: float) -> dict[FaultKind, float]:
     """Share of the time in which a fault of each kind can do harm: a conversion, a sum, a code and the step number
-    only while an image is worked on (``busy_share``), what lasts always."""
+    only while an image is processed (``busy_share``), persistent faults always."""
     return {kind: 1.0 if row.lasts else busy_share for kind, row in FAULTS.items()}
 
 
@@ -548,7 +548,7 @@ def fault_space(program: ConductanceProgram) -> FaultSpace:
     """Count every place where a fault can strike a program on its chip.
 
     Raises:
-        UsageError: the program goes over several rounds: what it holds changes under way.
+        UsageError: the program takes several rounds, so the chip's content changes during an image.
     """
     if program.rounds > 1:
         raise UsageError(

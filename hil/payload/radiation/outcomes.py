@@ -19,7 +19,7 @@ TWICE_CODES = 5  # by which two conversions of one sample may differ; noise of h
 @dataclass(frozen=True, slots=True)
 class InjectionResult:
     """One injection. Counts are of judged images: logits changed, answers changed, range and checksum alarms.
-    ``ecc_mended``: it struck a stored word, whose code gave the word back."""
+    ``ecc_mended``: it struck a stored word, and the code corrected it."""
 
     number: int
     kind: str
@@ -44,7 +44,7 @@ class InjectionResult:
 
     @classmethod
     def of_row(cls, row: Any) -> InjectionResult:
-        """The result that a row of ``injections.json`` holds. Raises ValueError."""
+        """The result in a row of ``injections.json``; raises ValueError for another row."""
         fields = dataclasses.fields(cls)
         kinds = {"int": int, "str": str, "bool": bool}
         if not isinstance(row, list) or len(row) != len(fields):
@@ -66,7 +66,7 @@ class FaultOutcome(enum.StrEnum):
 
 
 def _catches(*kinds: FaultKind) -> Callable[[InjectionResult], bool]:
-    """A code that catches a single upset of these kinds by its construction, whatever its bit."""
+    """A detector that notices every single upset of these kinds, by construction of its code."""
     return lambda result: result.kind in kinds and not result.hung
 
 
@@ -100,7 +100,7 @@ def outcome_of(result: InjectionResult, detectors: Collection[str] = ()) -> Faul
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A count of a number with its Wilson interval (95 %)."""
+    """A count out of a number, with its Wilson interval (95 %)."""
 
     count: int
     of: int
@@ -123,7 +123,7 @@ def shares(
     key: Callable[[InjectionResult], str] = lambda result: result.kind,
     counted: Callable[[InjectionResult], bool] = lambda result: result.harmful,
 ) -> dict[str, Share]:
-    """Share of the counted injections (the harmful ones) in each group, in order of first appearance."""
+    """Share of counted injections (by default the harmful ones) in each group, in order of first appearance."""
     groups: dict[str, list[int]] = {}
     for result in results:
         counts = groups.setdefault(key(result), [0, 0])

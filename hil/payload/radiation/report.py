@@ -41,7 +41,7 @@ COLOURS = {WITHOUT: "@layer3", SCRUBBED: "@simulated", TUNED: "@measured"}
 
 @dataclass(frozen=True)
 class CampaignResult:
-    """Injections in order, and what they were judged with."""
+    """Injections in order, with the detectors and settings that judged them."""
 
     results: list[InjectionResult]
     space: FaultSpace
@@ -53,7 +53,7 @@ class CampaignResult:
 
     @property
     def margin(self) -> float:
-        """The margin that the number of injections gives: the inverse of ``injections_needed``."""
+        """Margin of error for the number of injections made: the inverse of ``injections_needed``."""
         population, injections = self.space.population, len(self.results)
         t = float(stats.norm.ppf(0.5 + self.settings["confidence"] / 2))
         return t * math.sqrt(0.25 / injections * ((population - injections) / max(population - 1, 1)))
@@ -120,7 +120,7 @@ def _json(found: Mapping[str, Share]) -> dict[str, Any]:
 
 
 def campaign_summary(report: dict[str, Any], page: str = "") -> Summary:
-    """Findings first: how often an upset does harm, and the accuracy at the end with and without mending."""
+    """Findings first: how often an upset is harmful, and the accuracy at the end with and without mitigation."""
     settings, accuracy, alarms = report["settings"], report["accuracy_without_fault"], report["false_alarms"]
     timeline = report.get("timeline")
     low, high = report["harmful_per_day_interval"]
@@ -184,7 +184,7 @@ def kinds_table(report: dict[str, Any]) -> Table:
 
 
 def years_table(timeline: dict[str, Any]) -> Table:
-    """Mean and 5 … 95 % of chips for each scenario and year."""
+    """Mean and 5th to 95th percentile of chips for each scenario and year."""
     rows = tuple(
         (
             f"{year:g}",
@@ -199,7 +199,7 @@ def years_table(timeline: dict[str, Any]) -> Table:
 
 
 def contents(scenario: str) -> str:
-    """A scenario by its mitigations: "ECC + read-back + scrubbing"; "no mitigation"."""
+    """A scenario named by its mitigations: "ECC + read-back + scrubbing"; "no mitigation"."""
     named = {
         Mitigation.ECC: "ECC",
         Mitigation.REGISTERS: "read-back",
@@ -228,7 +228,7 @@ def assumptions(assumed: Sequence[str]) -> Section:
 
 
 def campaign_sections(report: Mapping[str, Any]) -> Iterator[Section]:
-    """Years and criticality."""
+    """Page sections of a campaign: accuracy over the years, and criticality."""
     if "timeline" in report:
         words = f"Mean and 5 … 95 % of virtual chips. {EXTRAPOLATED}"
         yield Section("Years", (Plot("years", words, _course(report["timeline"])),))
@@ -243,7 +243,7 @@ def campaign_sections(report: Mapping[str, Any]) -> Iterator[Section]:
 
 
 def _rows(found: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Points with intervals, one a row."""
+    """Plot of shares with intervals, one row each."""
     drawn = dots([100 * (s["share"] or 0.0) for s in found.values()], found, "@simulated", "%{y}: %{x:.1f} %", size=8)
     return figure(
         [{**drawn, "error_x": _intervals(list(found.values()), "share")}],
@@ -255,7 +255,7 @@ def _rows(found: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 def _bits(bits: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Points by bit, one trace a kind."""
+    """Plot of shares by bit position, one trace for each kind."""
     data = []
     for number, (kind, own) in enumerate(bits.items()):
         drawn = dots(map(int, own), [100 * s["share"] for s in own.values()], f"@layer{number % 6}", "%{x}: %{y:.1f} %")
@@ -264,7 +264,7 @@ def _bits(bits: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 def _course(timeline: Mapping[str, Any]) -> Figure:
-    """Mean and band of the main scenarios over the years."""
+    """Plot of mean and band of the main scenarios over the years."""
     data: list[Figure] = []
     for scenario, colour in COLOURS.items():
         bands, name = timeline["scenarios"][scenario], contents(scenario)

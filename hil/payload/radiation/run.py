@@ -1,8 +1,9 @@
-"""Answers of a chip with a fault, recomputed from the faulted layer on only.
+"""Answers of a chip with a fault; only the faulted layer and the layers after it are computed again.
 
 The chip without the fault runs once; the codes of every step and the sums of every layer are kept. With a fault, a
 step is computed anew only where its inputs, its cells or its rule changed, and for the images whose inputs did; where
-the same codes come out, nothing after it changes. Noise is the same: it depends on seed, chip, layer and image alone.
+its codes are unchanged, later steps are not computed. Noise is the same: it depends on seed, chip, layer and image
+alone.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class ChipAnswers:
 
 @dataclass(frozen=True)
 class FaultContext:
-    """A chip under test, ready to answer: images go in batches of their own, number ``sample`` on for their noise."""
+    """A chip under test that runs images in batches; image i has sample number ``sample`` + i, for its noise."""
 
     chip: ChipUnderTest
     virtual: VirtualChip
@@ -59,7 +60,7 @@ class FaultContext:
 
     @property
     def products(self) -> tuple[str, ...]:
-        """Steps that read cells, those that read a layer again among them."""
+        """Steps that multiply by cells, including those that reuse a layer."""
         return tuple(step.name for step in self.program.steps if self.program.product_of(step) is not None)
 
     def healthy(self, images: NDArray[np.uint8], sample: int) -> ChipAnswers:
@@ -113,7 +114,7 @@ class FaultContext:
         sample: int,
         new: NDArray[np.bool_],
     ) -> Codes:
-        """A step without a fault of its own, computed again for the images (n,) that come in with other codes."""
+        """Compute a fault-free step again for the images (n,) whose input codes changed."""
         if not new.any():
             return before.codes[step.name]
         if new.all():
@@ -148,7 +149,7 @@ class FaultContext:
     def _finished(
         self, step: Step, codes: Mapping[str, Codes], sums: dict[str, NDArray[np.int32]], injection: Injection | None
     ) -> Codes:
-        """A step whose product is known already, by the rule that a fault may have left it."""
+        """Finish a step from its known product, with the rule that a fault may have changed."""
         layer = self.program.product_of(step)
         changed: Any = step if layer is None else layer
         if injection is not None:
@@ -169,7 +170,7 @@ class FaultContext:
         simulators: Mapping[tuple[str, int], CopySimulator],
         chosen: tuple[int, ...] | None,
     ) -> NDArray[np.int32]:
-        """As ``VirtualChip.sums``, with other simulators for some copies; ``chosen``: numbers of the images."""
+        """Level sums as ``VirtualChip.sums``, with changed simulators for some copies; ``chosen``: image numbers."""
         layer = list(self.virtual.layers).index(step.name)
         parts = []
         for copy, seen in by_copy(step.group, codes):
@@ -197,7 +198,7 @@ class FaultContext:
 
 
 def _differ(codes: Codes, before: Codes) -> NDArray[np.bool_]:
-    """Images (n,) with a code that is not as before."""
+    """Flags (n,) of images with a changed code."""
     if codes is before:
         return np.zeros(len(codes), np.bool_)
     found: NDArray[np.bool_] = (codes != before).reshape(len(codes), -1).any(axis=1)

@@ -1,4 +1,4 @@
-"""What lies in memory for years: levels, input table, corrections and rules of a program, bit by bit, with a code.
+"""Words in memory for years: levels, input table, corrections and rules of a program, bit by bit, with a code.
 
 Bits lie in the order of the sites of a campaign (``hil.payload.radiation.faults``), so that every site of a stored kind
 is one bit and every bit one site. SECDED: words of 64 bits with 8 check bits; one upset is corrected, two are noticed
@@ -6,7 +6,7 @@ is one bit and every bit one site. SECDED: words of 64 bits with 8 check bits; o
 bit one of a single one. The syndrome is the check byte of the data as they are, XOR the stored one:
 
     0              nothing was struck (or four bits or more were)
-    a column       that bit was struck: it is turned back
+    a column       that bit was struck: it is corrected
     anything else  two bits, or an odd number that fits no bit: the word is lost
 """
 
@@ -40,7 +40,8 @@ _NO_BIT = -1
 
 
 def _tables() -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int16]]:
-    """Check bits that each of the 64 data bits turns over (data bit i is bit 7 − i % 8 of byte i // 8); check byte of
+    """Tables of the code. Check bits that each of the 64 data bits flips (data bit i is bit 7 − i % 8 of byte i // 8);
+    check byte of
     every value of each data byte, (8, 256); the data bit that a syndrome names (64 and more: a check bit)."""
     weighted = [sum(1 << b for b in ones) for n in (3, 5) for ones in itertools.combinations(range(CHECK_BITS), n)]
     columns = np.array(weighted[: 8 * WORD_BYTES], np.uint8)
@@ -69,7 +70,7 @@ class CodedBytes:
         return 8 * (self.data.size + self.check.size)
 
     def struck(self, places: NDArray[np.integer]) -> CodedBytes:
-        """The bytes with the bits at ``places`` flipped; a place that is named twice is flipped twice."""
+        """The bytes with the bits at ``places`` flipped; a bit named twice is flipped twice."""
         stored = np.unpackbits(np.concatenate([self.data.reshape(-1), self.check]))
         np.bitwise_xor.at(stored, places, 1)
         joined = np.packbits(stored)
@@ -89,7 +90,7 @@ def _check_bytes(words: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def corrected(stored: CodedBytes) -> tuple[bytes, int, int]:
-    """Read coded bytes: the bytes, words of which one bit was turned back, and words that are lost and left."""
+    """Read coded bytes: the decoded bytes, the number of corrected words, and the number of words that are lost."""
     syndrome = _check_bytes(stored.data) ^ stored.check
     wrong = np.flatnonzero(syndrome)
     bits = STRUCK[syndrome[wrong]]
@@ -103,7 +104,7 @@ def corrected(stored: CodedBytes) -> tuple[bytes, int, int]:
 
 @dataclass(frozen=True, slots=True)
 class CodedReading:
-    """Bits that are wrong after the code has done its work, words that it corrected, words that it gave up."""
+    """Result of decoding: wrong bits that remain, corrected words, lost words."""
 
     wrong: tuple[int, ...]
     corrected: int
@@ -111,7 +112,7 @@ class CodedReading:
 
     @property
     def mended(self) -> bool:
-        """Whether the code noticed something and gave back every word."""
+        """Whether the code noticed an error and restored every word."""
         return not self.wrong and self.corrected + self.lost > 0
 
 
@@ -138,12 +139,12 @@ class StoredWords:
         raise KeyError(f"{fault.kind} of {fault.step} is not stored")
 
     def fault_of(self, bit: int) -> Fault:
-        """The fault that one wrong bit is: the inverse of ``bit_of``."""
+        """The fault that a wrong bit stands for: the inverse of ``bit_of``."""
         kind, block, first = next(one for one in reversed(self.blocks) if one[2] <= bit)
         return Fault(kind, block.step, block.tile, *divmod(bit - first, block.bits))
 
     def read_after(self, places: Iterable[int]) -> CodedReading:
-        """Strike bits of the coded words, decode them, and see what the reader gets.
+        """Flip bits of the coded words and decode them: what a reader gets.
 
         Args:
             places: numbers below ``coded.bits``; those from 8 · bytes of the data on are check bits.
@@ -154,10 +155,10 @@ class StoredWords:
 
 
 def stored_words(program: ConductanceProgram, corrections: Corrections, space: FaultSpace) -> StoredWords:
-    """All stored words of a program on a chip with some corrections.
+    """All stored words of a program on a chip with given corrections.
 
     Args:
-        space: of the same program (``fault_space``).
+        space: sites of the same program (``fault_space``).
     """
     parts: list[NDArray[np.uint8]] = []
     blocks = []

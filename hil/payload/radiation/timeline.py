@@ -2,11 +2,11 @@
 
 *scrubbing*: cells are rewritten from the stored image every interval, with the levels that upsets left there.
 *register-readback*: registers are reloaded every interval. *ecc*: stored words carry a SECDED code, are decoded at
-each use and written back every interval; upset bits are really turned over and really decoded
+each use and written back every interval; upset bits are really flipped and decoded
 (``hil.payload.radiation.stored_words``). *re-tuning*: gains and biases are fitted again to stored images
-(``mapping.tune``). What a scenario does not mitigate has all upsets since the launch; corrections are of the first
-hour, and the dose of converters stays. *scrubbed* has the first three, *scrubbed and tuned* all four. Upsets that
-strike a number on its way are over with the image and are not here. Ages past 1e5 s extrapolate every law of
+(``mapping.tune``). Parts without mitigation keep all upsets since the launch; corrections are of the first
+hour, and the dose of converters stays. *scrubbed* has the first three, *scrubbed and tuned* all four. Transient
+upsets during an image are not included. Ages past 1e5 s extrapolate every law of
 relaxation that was measured so far. With D the dose in Mrad(Si), W the window of levels and m its middle,
 
     ΔG = −s D W · (G − m) / (W / 2) + v D W · N(0, 1)       per cell, s shift and v spread
@@ -119,10 +119,10 @@ def simulate_years(
     """Simulate every scenario for every chip and year.
 
     Args:
-        kept: right answers that are there are taken, and what is simulated goes there, one file a virtual chip.
+        kept: folder with the counts of correct answers, one file a virtual chip; existing counts are reused.
 
     Raises:
-        FileError, OutputError: what is kept is damaged, or cannot be written.
+        FileError, OutputError: a stored file is damaged, or cannot be written.
     """
     part = chosen_images(data, options)
     row = OrbitRow(program, record, orbit, options, watch)
@@ -147,7 +147,7 @@ def simulate_years(
 
 
 def right_answers(path: Any, images: int) -> dict[str, int]:
-    """Right answers of a virtual chip, kept by year and mitigations, of so many images."""
+    """Read counts of correct answers of a virtual chip, by year and mitigations; each at most ``images``."""
     found: dict[str, int] = load_json(path)
     for value in found.values():
         if type(value) is not int or not 0 <= value <= images:
@@ -158,7 +158,7 @@ def right_answers(path: Any, images: int) -> dict[str, int]:
 def with_dose(
     drawn: SampledDevice, spec: MacroSpec, effects: DoseEffects, years: float, rng: np.random.Generator
 ) -> SampledDevice:
-    """The sampled chip after the dose of so many years in orbit: its cells and its converters have moved."""
+    """The sampled chip after some years of dose in orbit: its cells and converters are shifted."""
     mrad, low, high = effects.krad_per_year * years * 1e-3, spec.levels_us[0], spec.levels_us[-1]
     window, middle = high - low, (high + low) / 2
     cells = {}
@@ -178,7 +178,7 @@ def with_dose(
 
 
 class OrbitRow:
-    """Virtual chips in orbit, each the same whenever it is asked for."""
+    """Virtual chips in orbit; each is drawn from its number, so that it is the same at every call."""
 
     def __init__(
         self,
@@ -203,7 +203,7 @@ class OrbitRow:
     def answers(
         self, number: int, year: float, mended: frozenset[Mitigation], images: NDArray[np.uint8]
     ) -> NDArray[np.int32]:
-        """Logit codes (n, classes) of virtual chip ``number`` under some mitigations of ``MENDING``."""
+        """Logit codes (n, classes) of virtual chip ``number`` after some years, with mitigations of ``MENDING``."""
         assert mended <= frozenset(MENDING)
         since_s = year * DAYS * DAY_S
         scrub_s = min(since_s, self.options.scrub_s)
@@ -241,10 +241,10 @@ class OrbitRow:
         *,
         code: bool = False,
     ) -> tuple[ConductanceProgram, SampledDevice]:
-        """Program and chip after the upsets of some days of each kind that stay.
+        """Program and chip after the persistent upsets of some days, by kind.
 
         Args:
-            code: stored words are read through their code, so that only what it cannot correct does anything.
+            code: read stored words through their ECC, so that only uncorrectable upsets have an effect.
         """
         faults: dict[FaultKind, list[Fault]] = {}
         expected = {kind: self.space.per_day(kind, self.orbit.upsets) * known for kind, known in days.items()}
@@ -277,7 +277,7 @@ class OrbitRow:
         return program, drawn
 
     def _aged(self, number: int, age_s: float) -> SampledDevice:
-        """A chip some time after it was written, with the corrections of the first hour."""
+        """A chip at an age, s, with the corrections made at one hour."""
         if number != self._number:
             young = self._chips(FIRST_S)
             self._number, self._ages, self._first = number, {FIRST_S: young.draw(number)}, self.program
