@@ -167,7 +167,7 @@ def _estimate(name: str, mean: float, i: Interval | None, note: str, m: Metric, 
 
 
 def _why_open(j: Judgement) -> str:
-    """What the text of the verdict adds to its numbers."""
+    """The sentence of the verdict's text that its numbers do not show."""
     text = j.text.split("; ", 1)[-1] if j.text.startswith("not decided") else j.text.split(": ", 1)[-1]
     return text.split(" (difference", 1)[0]
 
@@ -278,7 +278,7 @@ def _sections(report: AgreementReport, data: RunData | None, files: Collection[s
 
 
 def _verdicts(report: AgreementReport) -> Iterator[str]:
-    """What the verdict means, and the question that does not decide, where it was asked."""
+    """Meaning of the verdict, and the verdict on the other question, if it was judged."""
     decisive = report.decisive
     words = WORDS if report.this_chip is not None else FAMILY
     yield f"{words[decisive.verdict]} {decisive.text[:1].upper()}{decisive.text[1:]}."

@@ -11,7 +11,7 @@ from hil.verdict.metric import Metric
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Lost from ``start`` ("float" or "ideal") to the chip on ``images``; scores, more is more lost; below 0 gained.
+    """Loss from ``start`` ("float" or "ideal") to the chip on ``images``; in scores, negative for a gain.
 
     ``told``: causes whose interval excludes 0, largest first; ``open``: the others.
     """

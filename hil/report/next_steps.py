@@ -62,7 +62,7 @@ def _after_loss(report: AgreementReport) -> Iterator[NextStep]:
 
 
 def _forbids(report: AgreementReport) -> str:
-    """What most is lost to, and what it would take to lose less; "" where no cause stands out."""
+    """The largest cause of loss and its remedy as a phrase; "" if no cause stands out."""
     metric = report.decisive.metric
     largest = next((cause for cause in lost_to(report).told if cause.loss > 0 and cause.name in FORBIDS), None)
     if largest is None or not metric.binary:

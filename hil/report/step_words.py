@@ -19,7 +19,7 @@ MADE_IN = "made_in"  # key of ``AgreementReport.asked``: "python" for a network 
 
 @dataclass(frozen=True, slots=True)
 class Redeployment:
-    """What a deployment is made again with: as options, and as an argument of ``hil.deploy``."""
+    """A change of settings for another deployment: as command-line options, and as an argument of ``hil.deploy``."""
 
     options: str
     argument: str
@@ -106,14 +106,14 @@ class InShell:
         return [word_of(word) for word in words if word]
 
     def _trained_on(self) -> str:
-        """The network, and the data set whose training images serve; the bundled images have none."""
+        """Options for a command that trains: the network, and the data set with training images, if any."""
         asked, chip = self.report.asked, self._given("--chip", "--macros")
         network = asked.get("network") or "demo:fashion_mnist"
         chip_words = "".join(f" {word_of(word)}" for word in chip)
         return trained_on(network, chip_words, asked.get("data")) + self._record()
 
     def _given(self, *options: str) -> list[str]:
-        """Those of the options that were typed, with their values."""
+        """The options that the user typed among ``options``, with their values."""
         return [word for group in self._groups if group[0] in options for word in group]
 
     @property
@@ -121,7 +121,7 @@ class InShell:
         return grouped(shlex.split(self.report.environment.get("command", "")))
 
     def _record(self) -> str:
-        """The record of the run as an option; none where answers were measured elsewhere."""
+        """The record of the run as an option; empty for answers measured elsewhere."""
         return "" if self.report.chip.told_by else f" --calibration {word_of(self.report.run + '/record.h5')}"
 
 

@@ -65,7 +65,7 @@ def accuracies(report: AgreementReport) -> Table:
 
 
 def image_words(report: AgreementReport) -> str:
-    """Which images: of an accuracy alone those that virtual chips answered are not those that were measured."""
+    """Number and name of the images; an accuracy alone was measured on other images than virtual chips ran."""
     n, data = report.decisive.n, report.data
     if n == data.images:
         return f"{n:,} images of {data.name}"
@@ -243,7 +243,7 @@ def writing_words(cells: CellSummary) -> str:
 
 
 def link(report: AgreementReport) -> Table:
-    """Counters of the link, one a row; what never happened in one row."""
+    """Counters of the link, one a row; counters at zero share one row."""
     shown = [(COUNTERS.get(name, name.replace("_", " ")), value) for name, value in report.link.items()]
     rows = tuple((words, _count(value)) for words, value in shown if value)
     never = ", ".join(words for words, value in shown if not value)

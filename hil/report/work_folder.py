@@ -1,7 +1,7 @@
 """Folder of a long work: the same command goes on in it, and ``--restart`` forgets it.
 
-A work has a fingerprint, all that its answer hangs on, as plain data in one file; what is done stands beside it in
-parts, each whole or not there. Whoever comes with another fingerprint is refused. A folder may come from anybody:
+Folder content: a fingerprint of all inputs of the result, as plain data in one file, and finished parts, each written
+whole. A job with another fingerprint is refused. A folder may come from a stranger:
 nothing in it may lead elsewhere, sizes are bounded, and no consent to run code is taken from it.
 """
 
@@ -95,7 +95,7 @@ class WorkFolder:
         return self.root is not None and (self.root / name).exists()
 
     def load(self, name: str, load: Callable[[Path], T]) -> T:
-        """Read a part that is there.
+        """Read a stored part.
 
         Raises:
             FileError: it is damaged.
@@ -131,7 +131,7 @@ class WorkFolder:
         return sorted(on_disk)
 
     def forget(self, *names: str) -> None:
-        """Drop parts that no longer hold."""
+        """Delete stored parts that are no longer valid."""
         for name in names:
             if self.root is not None:
                 (self.root / name).unlink(missing_ok=True)
@@ -145,9 +145,9 @@ class WorkFolder:
 def belongs(
     root: Path, name: str, of: Mapping[str, Any], head: Mapping[str, Any], free: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Write a fingerprint, also one that is known late, or compare it with the one that is there, which is given.
+    """Write a fingerprint (all inputs of a job), or compare it with the stored one; returns what the file says.
 
-    ``head``: what else the file says, its format and version among it.
+    ``head``: further entries of the file, among them format and version.
 
     Raises:
         MismatchError: something differs, with both values, or of another version. FileError: damaged.
@@ -177,7 +177,7 @@ def belongs(
 
 
 def is_work(root: Path, about: str = ABOUT) -> bool:
-    """Whether a work was begun in a folder."""
+    """Whether a folder holds an unfinished job."""
     return os.path.lexists(root / about)
 
 
@@ -190,7 +190,7 @@ def discard(root: Path) -> None:
 
 
 def _unfinished(path: Path) -> bool:
-    """Whether a process that was killed left it while it wrote."""
+    """Whether a file was left half-written by a process that was killed."""
     return path.name.startswith(".") and path.suffix == ".part"
 
 

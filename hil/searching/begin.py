@@ -1,4 +1,4 @@
-"""A search begun and told: settings that suit its data and device, its folder, and in the end table, summary, page."""
+"""Begin and end of a search: usual settings for data and device, its folder; finally table, summary and page."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def begin_search(
 
 @contextlib.contextmanager
 def refused_goes(folder: SearchFolder) -> Iterator[None]:
-    """A search whose inputs are refused leaves no folder; one that is interrupted keeps what is done."""
+    """Context manager: if inputs are refused, the new folder of the search is removed; after Ctrl-C it is kept."""
     try:
         yield
     except Interrupted:

@@ -26,7 +26,7 @@ SHARES = {
 
 
 class SearchPlan:
-    """Counts by phase. ``budget_s`` 0 leaves all as asked."""
+    """Numbers of epochs and networks in each phase. ``budget_s`` 0: as the user sets them."""
 
     def __init__(
         self, path: Path, budget_s: float, watch: Watch, *, clock: Callable[[], float] = time.monotonic
@@ -44,7 +44,9 @@ class SearchPlan:
         return self.before_s + self.clock() - self.started
 
     def count(self, name: str, asked: int, least: int, each_s: Callable[[], float]) -> int:
-        """Number of ``asked`` that may be made; ``each_s`` gives the time of one, and is called only under a budget."""
+        """How many of ``asked`` networks or epochs the time allows; ``each_s``: time of one, called only under a
+        budget.
+        """
         if name not in self.counts:
             made = asked
             if self.budget_s and asked > least:

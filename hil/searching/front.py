@@ -126,7 +126,7 @@ def read_findings(folder: SearchFolder) -> Findings:
 
 
 def modes_of(found: Findings, architecture: Architecture) -> list[str]:
-    """The modes of the paper whose network this is."""
+    """The paper's modes (accuracy, balanced, efficiency) in which this network is the best."""
     best = {mode: combined(found.task, found.hardware, a, by_gene=True).best() for mode, a in MODES.items()}
     own = architecture.choices
     return [

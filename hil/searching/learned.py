@@ -59,7 +59,7 @@ def nothing_learned(accuracies: NDArray[np.float64], labels: NDArray[np.int64]) 
 
 
 def by_chance(accuracies: NDArray[np.float64], labels: NDArray[np.int64]) -> str:
-    """Why the best of some networks is no better than naming the commonest class; "": it is."""
+    """Why the best network is no better than always predicting the commonest class; "": it is better."""
     count, images = len(accuracies), len(labels)
     chance = float(np.bincount(labels).max()) / images
     best = int(_right(accuracies, images).max())

@@ -78,7 +78,7 @@ def train_networks(run: SearchRun) -> None:
 
 
 def train_members(run: SearchRun, members: Sequence[Member]) -> None:
-    """Those of some networks that were not trained."""
+    """Train those of the given networks that are not trained yet."""
     longest_first = sorted(members, key=lambda m: m.cost.edp_mj_ms, reverse=True)
     places = {member: network_folder(run.folder, member.architecture) for member in longest_first}
     left = {m: place for m, place in places.items() if not (place / "evaluation.json").exists()}

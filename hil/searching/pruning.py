@@ -236,7 +236,7 @@ def priced_as(target: Target) -> str:
 
 
 def erring_chip(name: str, macros: int | None = None) -> ChipSpec | None:
-    """The chip whose errors count; None where none is named. Raises ``UsageError`` for a scale of costs."""
+    """The chip whose errors count; None without a name. Raises ``UsageError`` for a mere scale of costs."""
     if not name:
         return None
     if is_cost_model(name):

@@ -99,7 +99,7 @@ def front_table(rows: Sequence[Row], table: Mapping[str, Any], title: str = "Fro
 
 
 def bases(rows: Sequence[Row]) -> str:
-    """Which images and chips the accuracies beside each other are of."""
+    """The images and chips behind the accuracies of a table, as text."""
     known = {where: [r for r in rows if r[where]] for where in ("evaluated", "measured")}
     told = ["predicted: for brief training, of training images held out"]
     for where, words in (("evaluated", "simulated"), ("measured", "on a chip")):

@@ -46,7 +46,7 @@ class SearchRun:
         return Machine(settings.device, precision=cast(Precision, settings.precision))
 
     def schedule(self, epochs: int, **more: Any) -> TrainingSchedule:
-        """Training schedule of everything in a search."""
+        """Training schedule with the search's batch size, augmentation and seed."""
         same = {name: getattr(self.settings, name) for name in ("batch", "shift", "symmetry", "seed")}
         return TrainingSchedule(epochs, **(same | more))
 

@@ -120,7 +120,7 @@ class InBackground:
         return self._steps(lambda: self._handlers.wait(request))
 
     def outputs_off(self) -> Generator[Progress | None, None, Done]:
-        """Takes effect after the step in hand, whether or not anybody waits for the answer."""
+        """Switches the outputs off after the present step, even if nobody waits for the answer."""
         return self._answers(self._submit(self._handlers.outputs_off))
 
     def reset(self) -> Generator[Progress | None, None, Done]:

@@ -47,7 +47,7 @@ def show_answer(*parts: Answer, stream: TextIO | None = None) -> None:
 def shown(part: Answer, stream: TextIO, width: int | None = None) -> str:
     """An answer as the text that ``show_answer`` writes; ``width``: columns, default those of the stream.
 
-    Of an account the answer, and every table below its title.
+    An account shows its answer, then every table below its title.
     """
     if isinstance(part, Account):
         tables = (one for table in part.tables for one in ("", table.title, table))

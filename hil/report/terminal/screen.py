@@ -105,14 +105,14 @@ class Screen(Watch):
             self._found[phase] = text
 
     def _reach(self, phase: str) -> None:
-        """The phase of a stage that begins: one that is over already is not begun again."""
+        """Begin the phase of a stage; a phase that is over is not begun again."""
         order = list(self.phases)
         if phase and (not self._phase or order.index(phase) > order.index(self._phase)):
             self._end_phase(whole=True)
             self._phase, self._phase_s = phase, 0.0
 
     def _end_phase(self, *, whole: bool) -> None:
-        """The line of the phase at work; ``whole``: it was not cut short."""
+        """Print the line of the finished phase; ``whole``: it was not cut short."""
         if self._phase and not self.quiet:
             found = self._found.get(self._phase, "") if whole else "not finished"
             took = spelled(self._phase_s) if self._phase_s >= LEAST_SHOWN_S else ""

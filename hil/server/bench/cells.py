@@ -50,7 +50,7 @@ class BenchCells:
         return self.drive is self.sense is self.pulser
 
     def forget_lines(self) -> None:
-        """Nothing is known of the lines that are connected: outputs are off, or were."""
+        """Forget which lines are connected: the outputs are off, or were switched off."""
         self._connected = None
         self._offs += 1
 
@@ -192,7 +192,7 @@ class BenchCells:
         return answers
 
     def _note(self, steps: list[OrderStep]) -> None:
-        """Which lines and voltages are there behind these steps."""
+        """Note which lines and voltages are set after these steps."""
         for step in steps:
             if step.order == "select":
                 self._prepared = {"select": step}
@@ -206,7 +206,7 @@ class BenchCells:
         return [step for work in works for step in (*prepare, work)]
 
     def _slice(self, steps: list[OrderStep]) -> list[OrderStep]:
-        """The first steps that are expected to take no longer, with all that prepares them; one that works at least."""
+        """The first steps that take a time slice together, with their preparation; at least one reading or pulse."""
         readings, whole = 0.0, 0
         for number, step in enumerate(steps, 1):
             readings += _readings(step)
@@ -219,7 +219,7 @@ class BenchCells:
         return carry_out(steps) if self.alone is None else self.alone.with_outputs(steps)
 
     def _connect(self, at: Crossing) -> list[OrderStep]:
-        """Connect lines, unless they are: a relay that stays is no wear, and a dialogue the less."""
+        """Steps that connect lines; none if they are connected already, to spare relays and messages."""
         if self.alone is None and at == self._connected:
             return []
         self._connected = at

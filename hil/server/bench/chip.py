@@ -142,7 +142,7 @@ class BenchChip(Board):
         return StatusReply(temperature, self.outputs_on or self.outputs.known is Known.UNKNOWN, 0, 0)
 
     def prepare(self, request: Request[Any]) -> None:
-        """As every board; and no pulse is begun that is too short for the instrument: others stand in the chip file."""
+        """Refuse pulses shorter than the instrument can give (the chip file sets the widths), then as every board."""
         check_request(request, self.spec)
         if isinstance(request, Pulse | ProgramTile):
             width_ns = request.width_ns if isinstance(request, Pulse) else request.pulse_width_ns
@@ -182,7 +182,7 @@ class BenchChip(Board):
     def _write(
         self, request: ProgramTile, so_far: Progress, telling: _Telling
     ) -> Generator[Progress | None, None, TileProgrammed]:
-        """Cells of a part, turn by turn, each turn on those that are open; ``so_far``: how far all parts are."""
+        """Write the cells of a part in rounds, each on cells outside the window; ``so_far``: progress of all parts."""
         rounds, bench, width_s = WriteRounds(request), self._cells, request.pulse_width_ns / _NS_PER_S
         cells = int(rounds.open.sum())
 
@@ -230,9 +230,10 @@ class BenchChip(Board):
         return MvmResult(Returns.RAW, int(at_an_end.sum()), codes.size, codes)
 
     def outputs_off(self) -> Done:
-        """Tell every instrument, whatever the others say; then the first trouble is raised. ``outputs`` says the rest.
+        """Switch off every instrument, even after errors of others; then raise the first error. ``outputs``: resulting
+        state.
 
-        Where one does not answer, the guard tells it over a line of its own, and the next call asks over another.
+        If one does not answer, the guard process switches it off over its own line.
         """
         if not self._lines_open:
             self._guard.rest()
@@ -279,7 +280,7 @@ class BenchChip(Board):
     # --- outputs ------------------------------------------------------------------------------
 
     def switch_on(self) -> None:
-        """Limits of the chip file into the instruments, read back, then timers; nothing is on before all are."""
+        """Write the chip file's limits into all instruments, read them back and set timers; then outputs may go on."""
         refuse_quarantined(self._die)
         if not self._lines_open:
             self._guard.rest()
@@ -363,7 +364,7 @@ def _close(chip: BenchChip) -> None:
 
 
 class _Telling:
-    """When a request last told how far it is, whatever turns it takes."""
+    """Time of the last progress report of a request, over all its parts."""
 
     def __init__(self) -> None:
         self._told_s = time.monotonic()

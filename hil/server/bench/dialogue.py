@@ -1,4 +1,4 @@
-"""What an instrument is told and answers: orders as messages on its line, answers, and asking until it is done."""
+"""Dialogue with an instrument: orders as messages on its line, their answers, and polling until an order is done."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLOSE = 1e-3  # share by which a limit that is read back may differ: instruments
 
 
 class _Asked(NamedTuple):
-    """A step that is to be answered, and how many numbers its answer has."""
+    """A step whose answer is due, and how many numbers the answer has."""
 
     step: OrderStep
     numbers: int
@@ -44,7 +44,7 @@ class Dialogue:
 
     @property
     def in_step(self) -> bool:
-        """Every answer is in."""
+        """Whether every answer has arrived."""
         return self._in_step
 
     def exchange(self, steps: Sequence[OrderStep]) -> list[Answer]:

@@ -1,4 +1,4 @@
-"""What stands behind the stand-ins of a bench: selected lines, voltages, and the cells of an emulated chip."""
+"""The shared model behind the stand-ins of a bench: selected lines, voltages, and the cells of an emulated chip."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Guard:
         return cls((e for e in bench.instruments.values() if not e.model.has_timer), serial)
 
     def rest(self) -> bool:
-        """Wait until it acts no more, before lines are opened anew; whether all that it tells took its order."""
+        """Wait until the guard has finished, before lines are opened again; whether all instruments took its order."""
         if self._acting is None:
             return True
         done = self._acting.wait(TRY_FOR_S * len(self._orders) + 10.0) == 0
@@ -81,7 +81,7 @@ class Guard:
             self._process = None
 
     def act(self) -> None:
-        """Switch off over lines of its own, from now on: those of the host are lost, and must be closed."""
+        """Switch off over lines of its own, from now on; the host's lines are lost and must be closed."""
         if self._process is not None:
             assert self._process.stdin is not None
             with contextlib.suppress(OSError):
@@ -109,7 +109,7 @@ def _switch_off(address: str, lines: list[bytes]) -> bool:
 
 
 def _rehearse(ports: Iterable[str]) -> None:
-    """Open a line of each kind to this process itself: that it takes long is over then."""
+    """Open a line of each kind to this process itself once, as the first opening is slow."""
     with socket.create_server(("127.0.0.1", 0)) as here:
         number = here.getsockname()[1]
         kinds = {"tcp:": f"tcp://127.0.0.1:{number}", "visa:": f"visa:TCPIP0::127.0.0.1::{number}::SOCKET"}

@@ -68,7 +68,7 @@ class HungUp(LinkError):
 
 @dataclass
 class _Begun:
-    """An order that lines may be of: how many, their values, and what it answers where it was carried out."""
+    """An order whose lines are arriving: lines so far, their values, and its answer once carried out."""
 
     name: str
     lines: int = 0
@@ -131,7 +131,7 @@ class StandIn:
         return answers
 
     def forget(self) -> None:
-        """Another host is there: half an order of the one before is none."""
+        """Drop a half-received order, as another host connects."""
         self._pending.clear()
         self._begun.clear()
 
@@ -187,12 +187,12 @@ class StandIn:
         return self._answering(self._said() if reached is None else self._reached(reached))
 
     def _stops(self, name: str) -> tuple[int, int]:
-        """Behind how many lines an order is carried out, and behind how many it ends."""
+        """After how many lines an order is carried out, and after how many it ends."""
         lines, until = len(self._texts[name]), self._model.orders[name].until
         return lines - (until.lines_behind if until is not None else 0), lines
 
     def _reached(self, one: _Begun) -> bytes:
-        """Carry out an order whose lines are there, and answer where it ends."""
+        """Carry out an order when enough lines arrived, and answer at its end."""
         works_at, ends_at = self._stops(one.name)
         self._begun = [one]
         if one.lines == works_at:
@@ -215,12 +215,12 @@ class StandIn:
         return b"" if order.reply is None else self._written(order.reply, answer)
 
     def _said(self) -> bytes:
-        """What a line is answered that has no answer of its own."""
+        """The acknowledgement of a line without an answer of its own."""
         link = self._model.link
         return b"" if link.acknowledge is None else link.acknowledge.encode() + link.end
 
     def _answering(self, data: bytes) -> bytes:
-        """An answer, unless something happens to it."""
+        """Send an answer, unless a fault is due (hang up or silence)."""
         if data:
             self._fixture.answers += 1
             if self._fixture.answers == self._behaviour.hang_up_after:
@@ -308,7 +308,7 @@ class StandIn:
 
     @contextlib.contextmanager
     def _within_order(self, values: Mapping[str, Value]) -> Iterator[None]:
-        """Lines and voltages that stand in the order itself; outputs on for it, where there is no order for that."""
+        """Select lines and set voltages given within the order; outputs are on during it if no order switches them."""
         if "column" in values and "row" in values:
             self._select(values)
         if not self._on_within_orders:
@@ -321,7 +321,7 @@ class StandIn:
             self._switch(False, "its own end")
 
     def _allowed(self, value: Value, name: str) -> NDArray[np.float64]:
-        """Voltages within limits and range, of outputs that are on; else none is given."""
+        """Check voltages against limits and range, with outputs on; else raises ``ValueError``."""
         volts_v = np.atleast_1d(np.asarray(value, np.float64))
         span: Range | None = self._model.ranges.get(name)
         limit = self._limits["volts_v"] * _ROUNDED
