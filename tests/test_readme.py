@@ -11,18 +11,14 @@ from pathlib import Path
 
 import yaml
 
+from .scripts import benchmark
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 FRAGMENTS = ROOT / "changelog" / "fragments"
 SINCE = "c3fae74a"  # the commit that set the ceilings of size
 LEAST_WORDS = 8  # of a body: why, and how it was seen to work
 SETUP = ("make ", "git clone", "cd ", "pip install")
-
-
-def sessions() -> list[str]:
-    """Every line that begins with ``$`` in the README's console blocks, continuation lines joined."""
-    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-    return [m.replace("\\\n", " ") for b in blocks for m in re.findall(r"^\$ ((?:.*\\\n)*.*)$", b, re.MULTILINE)]
 
 
 def shortened(command: str) -> str:
@@ -38,13 +34,13 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_readme_names_the_two_commands() -> None:
-    assert "make demo" in README
-    assert "make test" in README
+    assert {"make demo", "make test"} <= set(re.findall(r"make \w+", README))
     assert {"demo", "test"} <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
 
 
 def test_the_readme_commands_run_in_order(tmp_path: Path) -> None:
-    commands = [c for c in sessions() if not c.startswith(SETUP)]
+    steps = benchmark("newcomer").steps(ROOT / "README.md")
+    commands = [step.command for step in steps if not step.command.startswith(SETUP)]
     assert any(c.startswith("hil deploy demo:residual --emulated") for c in commands)
     for command in commands:
         done = run(shortened(command), tmp_path)
