@@ -104,6 +104,8 @@ def _after_inconclusive(report: AgreementReport) -> Iterator[NextStep]:
     elif once:
         passes = with_options(f"--repeat {ENOUGH_PASSES}", repeats=ENOUGH_PASSES)
         yield NextStep(words.deployed(passes), "enough passes for a verdict")
+    elif j.equivalence.beyond:
+        yield from _after_loss(report)  # less scatter, which more images do not bring
     elif enough is not None and j.n < enough <= available:
         all_of = with_options(f"--samples {enough} --all-images", samples=enough, all_images="True")
         yield NextStep(words.deployed(all_of), "enough images for a verdict")

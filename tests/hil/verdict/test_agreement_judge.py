@@ -111,6 +111,11 @@ def test_beyond_and_not_resolved_are_told_apart():
     early = judge(y, v, q, mode=Mode.CONDITIONED, look=1, looks=PLAN)
     assert early.verdict is Verdict.INCONCLUSIVE
     assert any("whether by more than the tolerance is not decided" in flag for flag in early.flags)
+    rank, lost = np.arange(2000), np.linspace(48, 360, 20)  # images that virtual chips lose; this chip loses 320
+    wide = judge(np.repeat(rank[None] >= 320, 3, 0), rank >= lost[:, None], rank >= 0, mode=Mode.CONDITIONED)
+    assert wide.verdict is Verdict.INCONCLUSIVE
+    assert wide.interval90[1] < -wide.tolerance
+    assert "virtual chips scatter by ±10.4 points and this chip may be one of them" in wide.text
 
 
 @pytest.mark.parametrize(("loss", "least", "most"), [(0.005, 0, 5), (0.0075, 0, 20), (0.015, 85, 100), (0.02, 95, 100)])
