@@ -90,9 +90,9 @@ class KeptAnswers:
         what = f"outputs off by {math.sqrt(self.error):.1%} rms on {images}"
         if self.alike is not None:
             what = f"the answer of float on {self.alike} of {images}, {what.removesuffix(f' on {images}')}"
-        line = f"ideal keeps {what} (weight scales: {self.rule})"
+        line = f"quantised keeps {what} (weight scales: {self.rule})"
         if self.right is not None:
-            line += f"; right: float {self.right[0]}, ideal {self.right[1]}"
+            line += f"; right: float {self.right[0]}, quantised {self.right[1]}"
         if self.instead is not None:
             line += f"; the usual rule, {self.instead.rule}, has {self.instead.kept}"
         line += f"; rounding takes most in {self.worst}" if self.worst else ""

@@ -164,7 +164,7 @@ class PlaceOptions:
 
     bits: str = setting(
         "", "auto: the fewest bits of each layer at the least cost on this chip, for a loss of half a point between "
-        "float and ideal; auto=1.0: of so many points", group=BITS, unset=True,
+        "float and quantised; auto=1.0: of so many points", group=BITS, unset=True,
     )  # fmt: skip
     weight_scales: str = setting(
         "", "rule for the scale of the weights: largest, rounding or output; default: output, unless the network would "

@@ -74,7 +74,7 @@ class RetuneReport:
         return [
             f"chip           {self.chip}, serial {self.serial}{words}",
             f"tuned          with {self.images} stored training images, {self.seconds:.1f} s",
-            f"like ideal     {same}",
+            f"as quantised   {same}",
             f"logits         error {self.error_before:.1%} → {self.error_after:.1%} of their variance",
             f"worst layer    {worst[0]}: error {worst[1]:.1%} → {worst[2]:.1%} of the variance of its sums",
             *(["WARNING        the chip is worse with this tune than without it"] if self.harmful else []),

@@ -93,8 +93,8 @@ def order_notes(found: MeasuredAnswers, ideal_logits: NDArray[np.int32]) -> tupl
     if same > chance + MOST_BY_CHANCE * (chance * (1 - chance) / n) ** 0.5:
         return ()
     return (
-        f"answers are those of the ideal network on {same:.1%} of images, {chance:.1%} in a random order of rows: rows "
-        "in another order than their labels, another network, or a chip that lost everything",
+        f"answers are those of the quantised network on {same:.1%} of images, {chance:.1%} in a random order of rows: "
+        "rows in another order than their labels, another network, or a chip that lost everything",
     )
 
 

@@ -25,12 +25,12 @@ FINE_TOLERANCE = 0.005  # below it one digit of a point is too coarse
 WORDS = {
     Verdict.AGREE: "The simulator predicts this chip within the tolerance.",
     Verdict.DISAGREE: "The simulator does not predict this chip.",
-    Verdict.INCONCLUSIVE: "Not decided: the images do not suffice for a verdict.",
+    Verdict.INCONCLUSIVE: "Not shown: that the simulator predicts this chip, or that it does not.",
 }
 FAMILY = {
     Verdict.AGREE: "The chip is what the simulator predicts of chips of this kind, within the tolerance.",
     Verdict.DISAGREE: "The chip is not what the simulator predicts of chips of this kind.",
-    Verdict.INCONCLUSIVE: "Not decided: the images do not suffice for a verdict on chips of this kind.",
+    Verdict.INCONCLUSIVE: "Not shown: that the simulator predicts chips of this kind, or that it does not.",
 }
 FILES = {
     "report.html": "this page",
@@ -113,6 +113,7 @@ def _parts(report: AgreementReport) -> Iterator[SummaryItem]:
     if report.this_chip is not None and report.other_chips is not None:
         such = report.other_chips
         more = "" if such.verdict is Verdict.AGREE else f": {_apart(such)}"
+        more += f"; {_why_open(such)}" if such.verdict is Verdict.INCONCLUSIVE else ""
         some = "" if such.n == j.n else f", by the first {such.n:,} images"
         yield Fact("Other chips like it", f"{such.verdict.value}{more}{some}")
     if report.readback is not None and report.readback.drifted:
@@ -255,7 +256,7 @@ def _sections(report: AgreementReport, data: RunData | None, files: Collection[s
         yield Section("Layers", (Marked(tables.layers(report), rows=worst), plot), noise)
     if data is not None and data.task is None:
         shown = "Accuracy of each class, confusions and the most telling images."
-        yield Section("Answers", tuple(_answers(data, report.backend_words)), shown)
+        yield Section("Answers", tuple(_answers(data)), shown)
     if not report.chip.told_by:
         maps = cell_plots(data) if data is not None and data.macros else ()
         yield Section(
@@ -293,11 +294,11 @@ def _notes(report: AgreementReport) -> list[str]:
     return [*doubts(report), *report.decisive.flags, *report.notes, *drift]
 
 
-def _answers(data: RunData, words: str) -> Iterator[Plot | Marked | Pictures | None]:
-    yield Marked(class_table(data, words), "Accuracy by class")
-    yield Plot("labels", "Answers of the chip against labels; % of a label's answers.", label_figure(data, words))
+def _answers(data: RunData) -> Iterator[Plot | Marked | Pictures | None]:
+    yield Marked(class_table(data), "Accuracy by class")
+    yield Plot("labels", "Answers of the chip against labels; % of a label's answers.", label_figure(data))
     confused = "Answers of the chip against those of the virtual chips; % of a row."
-    yield Plot("confusion", confused, confusion_figure(data, words))
+    yield Plot("confusion", confused, confusion_figure(data))
     yield telling_images(data)
 
 

@@ -15,6 +15,7 @@ from hil.verdict.agreement import correct_answers
 
 MOST_CLASSES = 20  # in a figure
 FITS_A_PHONE = 12  # classes of a figure that needs no scrolling on a narrow screen
+COLUMNS = {"float": "float", "ideal": "quantised", "simulated": "simulated", "measured": "chip"}  # key and title
 Shares = NDArray[np.float64]
 
 
@@ -56,22 +57,18 @@ def class_accuracies(data: RunData, name: str) -> tuple[Shares, Shares] | None:
     return np.bincount(data.labels, right, count).astype(np.float64), images.astype(np.float64)
 
 
-def class_table(data: RunData, measured_words: str) -> Table:
+def class_table(data: RunData) -> Table:
     """Accuracy of each class with Wilson intervals over images."""
-    found = {name: class_accuracies(data, name) for name in _columns(measured_words)}
+    found = {name: class_accuracies(data, name) for name in COLUMNS}
     images = np.bincount(data.labels, minlength=len(data.classes))
     rows = tuple(
         (words, f"{images[k]:,}", *(_share_words(counts, k) for counts in found.values()))
         for k, words in enumerate(data.classes)
     )
-    header = ("class", "images", *_columns(measured_words).values())
+    header = ("class", "images", *COLUMNS.values())
     note = "Intervals: Wilson 95 % over the images of the class; simulated is the mean of the virtual chips."
     whole = without_empty(Table("Accuracy by class", header, rows, note), "the run has no such answers")
     return with_reason(whole, "no image of the class was run")
-
-
-def _columns(measured_words: str) -> dict[str, str]:
-    return {"float": "float", "ideal": "ideal", "simulated": "simulated", "measured": measured_words}
 
 
 def _share_words(counts: tuple[Shares, Shares] | None, k: int) -> str:
@@ -82,15 +79,15 @@ def _share_words(counts: tuple[Shares, Shares] | None, k: int) -> str:
     return f"{100 * right / images:.1f} ({100 * low:.1f} … {100 * high:.1f}) %"
 
 
-def label_figure(data: RunData, measured_words: str) -> Figure:
+def label_figure(data: RunData) -> Figure:
     """Answers of the chip (columns) against labels (rows), share of each row."""
     pairs = pair_shares(data.labels[None], data.measured_logits.argmax(-1), len(data.classes))
-    return share_figure(pairs, data, rows="label", columns=f"{measured_words} answer")
+    return share_figure(pairs, data, rows="label", columns="answer of the chip")
 
 
-def confusion_figure(data: RunData, measured_words: str) -> Figure:
+def confusion_figure(data: RunData) -> Figure:
     """Answers of the chip (rows) against answers of the virtual chips (columns), share of each row."""
-    return share_figure(confusion(data), data, rows=f"{measured_words} answer", columns="simulated answer")
+    return share_figure(confusion(data), data, rows="answer of the chip", columns="simulated answer")
 
 
 def confusion(data: RunData) -> Shares:

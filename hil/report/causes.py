@@ -27,7 +27,7 @@ def causes_table(split: CauseSplit) -> Table:
     if split.coalitions == 2:
         shares = "The interval of the sum holds 0, so no cause was switched off and on"
     note = (
-        f"{unit[:1].upper()}{unit[1:]} lost from {split.start} to measured, {GAINED}; "
+        f"{unit[:1].upper()}{unit[1:]} lost from {split.start.replace('ideal', 'quantised')} to chip, {GAINED}; "
         f"on the first {split.images:,} images of the run, {split.repeats} repeats. {shares}; "
         f"intervals 95 %, over images and virtual chips; {early}. "
         "Unexplained is what the chip lost beyond the mean of its virtual chips."

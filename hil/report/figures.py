@@ -30,7 +30,7 @@ def layer_figure(report: AgreementReport) -> Figure:
     measured = dots(names, [s.residual_sigma for s in report.layers], "@measured", "%{y:.2f}")
     sigmas = [s.simulated_residual_sigma for s in report.layers]
     simulated = dots(names, sigmas, "@simulated", "%{y:.2f}", symbol="line-ew-open", line={"width": 3})
-    data = [{**measured, "name": report.backend_words}, {**simulated, "name": "simulated"}]
+    data = [{**measured, "name": "chip"}, {**simulated, "name": "simulated"}]
     y = axis("residual σ, levels", rangemode="tozero")
     return figure(data, 300, x={"type": "category"}, y=y, showlegend=True)
 

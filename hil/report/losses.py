@@ -11,7 +11,7 @@ from hil.verdict.metric import Metric
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Loss from ``start`` ("float" or "ideal") to the chip on ``images``; in scores, negative for a gain.
+    """Loss from ``start`` ("float" or "quantised") to the chip on ``images``; in scores, negative for a gain.
 
     ``told``: causes whose interval excludes 0, largest first; ``open``: the others.
     """
@@ -38,14 +38,14 @@ class Lost:
 
 
 def lost_to(report: AgreementReport) -> Lost:
-    """The loss of accuracy by cause where the run looked for causes, else from ideal to measured alone."""
+    """The loss of accuracy by cause where the run looked for causes, else from quantised to chip alone."""
     split, j = report.causes, report.decisive
     if split is None:
-        return Lost("ideal", j.lost.mean, j.lost.low, j.lost.high, j.n)
+        return Lost("quantised", j.lost.mean, j.lost.low, j.lost.high, j.n)
     named = [p for p in split.parts if (p.loss, p.low, p.high) != (0.0, 0.0, 0.0) or p.name == UNEXPLAINED]
     told = sorted((p for p in named if p.low > 0 or p.high < 0), key=lambda p: -abs(p.loss))
     return Lost(
-        split.start,
+        split.start.replace("ideal", "quantised"),
         split.gap,
         split.low,
         split.high,

@@ -17,8 +17,8 @@ from hil.verdict.metric import ACCURACY
 MOST_RUNS = 500  # the last ones by name
 MOST_CHARACTERS = 60  # of a name from outside
 HEADER = (
-    "run", "made", "network", "chip", "images × repeats", "age", "ideal", "simulated", "measured", "difference, points",
-    "verdict",
+    "run", "made", "network", "target", "images × repeats", "age", "quantised", "simulated", "chip",
+    "difference, points", "verdict",
 )  # fmt: skip
 
 

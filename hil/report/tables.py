@@ -43,7 +43,7 @@ def doubts(report: AgreementReport) -> tuple[str, ...]:
 
 
 def accuracies(report: AgreementReport) -> Table:
-    """The four columns: float, ideal, simulated, measured."""
+    """The path of a network: float, quantised, simulated, chip."""
     j = report.decisive
     m, over = j.metric, measured_interval(j.metric)
     return Table(
@@ -51,14 +51,14 @@ def accuracies(report: AgreementReport) -> Table:
         ("", m.title, "interval", "what the interval is"),
         (
             ("float", m.value(report.float_accuracy), "", ""),
-            ("ideal", m.value(j.ideal.mean), interval_words(j.ideal, m), over),
+            ("quantised", m.value(j.ideal.mean), interval_words(j.ideal, m), over),
             (
                 "simulated",
                 m.value(j.simulated.mean),
                 interval_words(j.simulated, m),
                 "prediction band of one chip, these images",
             ),
-            (report.backend_words, m.value(j.measured.mean), interval_words(j.measured, m), over),
+            ("chip", m.value(j.measured.mean), interval_words(j.measured, m), over),
         ),
         f"{image_words(report)}, {j.repeats} repeats on the chip, {j.chips} virtual chips, {age_words(report)}.",
     )
@@ -81,8 +81,8 @@ def tuning(report: AgreementReport, tune: TuneSummary) -> Table:
         m, once = judged.metric, "once" if judged.repeats == 1 else f"{judged.repeats} repeats"
         rows += [
             (f"simulated, {how}", m.value(judged.simulated.mean), f"{judged.n:,} images, {judged.chips} virtual chips"),
-            (f"{report.backend_words}, {how}", m.value(judged.measured.mean), f"the same images, {once}"),
-            (f"measured − simulated, {how}", m.difference(judged.difference), judged.verdict.value),
+            (f"chip, {how}", m.value(judged.measured.mean), f"the same images, {once}"),
+            (f"chip − simulated, {how}", m.difference(judged.difference), judged.verdict.value),
         ]
     first, last = tune.layers[0], tune.layers[-1]
     rows += [
@@ -124,7 +124,7 @@ def questions(report: AgreementReport) -> Table:
         ("interim analysis", lambda j: f"{j.look} of {len(j.looks)} planned ({', '.join(f'{n:,}' for n in j.looks)})"),
         ("tolerance", lambda j: f"± {j.metric.factor * j.tolerance:g} {j.metric.unit}"),
         (f"{_title(asked)} of each repeat", lambda j: ", ".join(j.metric.value(a) for a in j.measured_repeats)),
-        ("measured − simulated", lambda j: j.metric.difference(j.difference)),
+        ("chip − simulated", lambda j: j.metric.difference(j.difference)),
         ("90 % interval (all analyses)", lambda j: f"{j.metric.span(j.interval90)} ({INTERVAL_HOLDS})"),
         ("95 % interval (all analyses)", lambda j: j.metric.span(j.interval95)),
         (
@@ -133,14 +133,14 @@ def questions(report: AgreementReport) -> Table:
         ),
         ("p of T, p of rank", lambda j: f"{j.prediction.p_value:.3f}, {j.prediction.p_rank:.3f}{_rank_note(j)}"),
         (
-            "lost from ideal to measured",
+            "lost from quantised to chip",
             lambda j: f"{j.metric.difference(j.lost.mean)} ({j.metric.span((j.lost.low, j.lost.high))})",
         ),
         ("spread: images", lambda j: _spread(j, j.components.image)),
         ("spread: one read", lambda j: _spread(j, j.components.read)),
         ("spread: chip or read-back", lambda j: _spread(j, j.components.chip)),
         ("discordance chip–simulator", lambda j: _differing(j, "chip_simulator")),
-        ("discordance chip–ideal", lambda j: _differing(j, "chip_ideal")),
+        ("discordance chip–quantised", lambda j: _differing(j, "chip_ideal")),
         ("discordance repeat–repeat", lambda j: _differing(j, "repeat_repeat")),
         ("P(agree) if nothing differs", lambda j: percent(j.power.agree_if_equal)),
         ("smallest gap seen with 95 %", lambda j: j.metric.amount(j.power.smallest_gap)),

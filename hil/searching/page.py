@@ -31,7 +31,7 @@ def _pair(where: str, value: str, low: str, size: float) -> Known:
 
 SERIES: dict[str, tuple[str, str, Known]] = {
     "predicted": ("@ideal", "circle-open", _pair("", "predicted", "predicted_low", 1)),
-    "ideal": ("@ideal", "circle", _pair("", "right", "right", 1)),
+    "quantised": ("@ideal", "circle", _pair("", "right", "right", 1)),
     "on virtual chips": ("@simulated", "circle", _pair("", "on_chips", "on_chips", 1)),
     "simulated": ("@simulated", "circle", _pair("evaluated", "accuracy_mean", "accuracy_worst", 100)),
     "on a chip": ("@measured", "diamond", _pair("measured", "accuracy_mean", "low", 100)),
@@ -55,7 +55,7 @@ def search_page(table: Mapping[str, Any], summary: Summary, found: Findings | No
     networks = front_table(rows, table, "Networks", whole=True)
     networks = replace(networks, note=f"Costs are of networks {table['costs_of']}. Accuracies: {networks.note}")
     said = predicted if found else "Accuracy on training images held out, of the measured front."
-    points = Plot("predicted", said, accuracy_figure(rows, costs, "predicted", "ideal", "on virtual chips"))
+    points = Plot("predicted", said, accuracy_figure(rows, costs, "predicted", "quantised", "on virtual chips"))
     return page(
         Account(
             summary,

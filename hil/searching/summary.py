@@ -74,7 +74,7 @@ def _more(row: Row) -> str:
 COLUMNS: tuple[tuple[str, Callable[[Row], str | None]], ...] = (
     ("network", lambda row: str(row["name"])),
     ("predicted", _percent("predicted", 1)),
-    ("ideal", _percent("right", 2)),
+    ("quantised", _percent("right", 2)),
     ("on virtual chips", _percent("on_chips", 2)),
     ("divergence", lambda row: f"{row['divergence']:.4f}" if "divergence" in row else None),
     ("simulated", _share("accuracy_mean", "evaluated")),

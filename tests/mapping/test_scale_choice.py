@@ -75,7 +75,7 @@ def test_hil_compile_says_in_its_first_line_what_is_lost_and_takes_a_rule_that_w
     command = ["compile", str(tmp_path / "net.pt"), "--macros=120", "--without", "copies"]
     assert run(command) == 0
     first = capsys.readouterr().out.splitlines()[0]
-    assert first.startswith("ideal keeps the answer of float on ")
+    assert first.startswith("quantised keeps the answer of float on ")
     assert "the usual rule, output, has " in first
     assert run([*command, "--weight-scales=output", "--json"]) == 0
     kept = json.loads(capsys.readouterr().out)["kept"]
@@ -101,7 +101,7 @@ def test_what_is_lost_names_options_that_lose_less_and_how_often_float_and_ideal
     program, kept = compiled(replace(network, weight_bits=3, calibration_labels=labels), ScaleRule.OUTPUT)
     assert program.weight_bits == 3
     assert kept.right == (kept.images, kept.alike)
-    assert kept.line.split("; ")[1] == f"right: float {kept.images}, ideal {kept.alike}"
+    assert kept.line.split("; ")[1] == f"right: float {kept.images}, quantised {kept.alike}"
     option, keeps = kept.helps.removeprefix("hil compile ").split(" keeps ")
     assert option in ("--weight-scales rounding", "--weight-bits 5 --weight-scales rounding")
     assert int(keeps.split()[0]) > (kept.alike or 0)
@@ -111,7 +111,7 @@ def test_a_deployment_notes_what_its_network_loses_before_any_chip(tmp_path: Pat
     save_network(deep(30), tmp_path / "net.pt")
     watch = Watch()
     program_of(tmp_path / "net.pt", NetworkOptions(macros=120), watch)
-    assert [note for note in watch.notes if note.startswith("ideal keeps the answer of float on ")]
+    assert [note for note in watch.notes if note.startswith("quantised keeps the answer of float on ")]
 
 
 def test_a_network_that_the_usual_rule_keeps_has_the_same_bits_as_before_and_no_note() -> None:

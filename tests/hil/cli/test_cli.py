@@ -168,7 +168,7 @@ def test_deploy_prints_its_stages_the_four_accuracies_and_a_verdict(
     assert "/report.html" in out
     assert "✔ AGREE" in cli("show", tmp_path / "run")
     everything = cli("show", tmp_path / "run", "--all")
-    for word in ("✔ AGREE", "ideal", "emulated (NOT SILICON)", "The two questions", "pulses"):
+    for word in ("✔ AGREE", "quantised", "EMULATED", "The two questions", "pulses"):
         assert word in everything
     assert cli.json("show", tmp_path / "run" / "report.json")["verdict"] == "agree"
 

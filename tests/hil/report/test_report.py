@@ -179,7 +179,7 @@ def test_screen_and_markdown_never_call_an_emulated_chip_measured(run, make_run)
     screen, text = "\n".join(summary_of(run[0]).lines()), account_of(run[0]).markdown()
     assert "EMULATED · nothing was measured on silicon" in screen
     assert "NOT SILICON" in text
-    assert "| emulated (NOT SILICON) |" in text
+    assert "| chip |" in text
     silicon, _ = make_run(kind="silicon")
     assert "measured on silicon" in summary_of(silicon).lines()[0]
     assert "NOT SILICON" not in account_of(silicon).markdown()
@@ -250,7 +250,7 @@ def test_what_was_lost_from_ideal_has_the_sign_of_what_was_lost_to_causes(make_r
     found = value["questions"]["this_chip"]["lost"]
     assert found["mean"] == pytest.approx(lost)
     assert found["low"] < lost < found["high"]
-    row = next(row for row in questions(report).rows if "ideal to measured" in row[0])
+    row = next(row for row in questions(report).rows if "quantised to chip" in row[0])
     assert row[0].startswith("lost")
     assert _number(row[1].split()[0]) == pytest.approx(100 * lost, abs=0.0051)
     worse = dataclasses.replace(j, metric=dataclasses.replace(j.metric, greater=False))

@@ -126,13 +126,13 @@ def test_classes_have_wilson_intervals_and_sum_to_the_whole_accuracy(run):
     right, images = class_accuracies(data, "measured")
     assert right.sum() / images.sum() == pytest.approx(run[0].decisive.measured.mean)
     low, high = wilson(right[3], int(images[3]))
-    cell = class_table(data, "measured").rows[3][-1]
+    cell = class_table(data).rows[3][-1]
     assert cell == f"{100 * right[3] / images[3]:.1f} ({100 * low:.1f} … {100 * high:.1f}) %"
 
 
 def test_a_run_without_a_float_network_has_no_column_of_it(run):
     data = dataclasses.replace(run[1], float_logits=None)
-    table = class_table(data, "measured")
+    table = class_table(data)
     assert "float" not in table.header
     assert "Left out: float" in table.note
 

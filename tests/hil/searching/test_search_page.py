@@ -45,7 +45,7 @@ FOUND = Findings(GENES, ONE, ONE, ONE, "ridge")
 
 
 def test_predicted_and_simulated_accuracies_have_axes_of_their_own() -> None:
-    (predicted,) = accuracy_figure(ROWS, "lab-128", "predicted", "ideal")["data"]
+    (predicted,) = accuracy_figure(ROWS, "lab-128", "predicted", "quantised")["data"]
     assert predicted["y"] == [80.0, 85.0, 86.0]
     known = {trace["name"]: trace for trace in accuracy_figure(ROWS, "lab-128", "simulated", "on a chip")["data"]}
     assert list(known) == ["simulated", "on a chip"]
