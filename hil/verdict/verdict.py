@@ -331,14 +331,11 @@ def verdict_text(
         return f"not predicted, {size} {delta}: difference {d}, {interval}"
     if refusals:
         return f"no verdict of agreement: {'; '.join(refusals)} (difference {d}, {interval})"
-    why = power.advice
-    if e.beyond:  # and not rejected: the simulator itself predicts chips that lie as far from their mean
-        scatter = metric.amount(p.limit * c.prediction_error, 1)
-        why = (
-            f"beyond the tolerance, but virtual chips scatter by ±{scatter} and this chip may be one of them: "
-            "averaged copies or repeated reads narrow the scatter, more images do not"
-        )
-    return f"not decided: difference {d}, {interval}, tolerance {delta}; {why}"
+    among = (  # beyond, and not rejected: the simulator itself predicts chips that lie as far from their mean
+        f"beyond the tolerance, but virtual chips scatter by ±{metric.amount(p.limit * c.prediction_error, 1)} and "
+        "this chip may be one of them: averaged copies or repeated reads narrow the scatter, more images do not"
+    )
+    return f"not decided: difference {d}, {interval}, tolerance {delta}; {among if e.beyond else power.advice}"
 
 
 def power_of(c: Comparison, tolerance: float, limits: CriticalValues) -> Power:
