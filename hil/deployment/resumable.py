@@ -54,7 +54,7 @@ def run_folder(
 
 
 def _same_run(parent: Path, of: dict[str, object]) -> Path | None:
-    """The newest unfinished run of a fingerprint that no process is at work on; none where no lock would tell that."""
+    """The newest unfinished run with this fingerprint that no process works on; None on systems without file locks."""
     if os.name != "posix":
         return None
     places = [path.parent for path in parent.glob(f"*/{JOURNAL_FILE}") if is_work(path.parent, SETTINGS_FILE)]
@@ -69,7 +69,7 @@ def _same_run(parent: Path, of: dict[str, object]) -> Path | None:
 
 @contextmanager
 def _idle(place: Path) -> Iterator[None]:
-    """Raises ``UsageError`` where another process is at work on a run."""
+    """Holds a run's lock for the block; raises ``UsageError`` if another process works on the run."""
     journal = place / JOURNAL_FILE
     with contextlib.closing(Journal(journal)) if journal.exists() else contextlib.nullcontext():
         yield

@@ -41,8 +41,8 @@ class RoundsRun:
 
     Args:
         exact: input codes of every layer for the layer samples.
-        images: that go through every round, ``options.repeats`` times, in run order.
-        tuned_too: whether each round is tuned, so that the first images also run without it.
+        images: all images of the run, which every round processes ``options.repeats`` times, in run order.
+        tuned_too: whether each round is tuned; then the first images also run before the tune.
     """
 
     target: WiredTarget
@@ -81,7 +81,7 @@ class RoundsRun:
                 run.close()
 
     def corrected(self, written: Written) -> None:
-        """Run the first images once as the chip is."""
+        """Run the first images once before the tune, if each round is tuned."""
         if self._plain is not None:
             with self.target.stage("without the tune"):
                 chip = measured_multiply(self.target.driver, written.program, written.corrections)
@@ -125,7 +125,7 @@ class RoundsRun:
         return min(self.measured_at_s), max(self.measured_at_s)
 
     def measured(self, number: int, start_ns: int, end_ns: int, conversions: Mapping[str, Conversions]) -> None:
-        """Note when round ``number`` ran its images, and what it converted."""
+        """Note the chip times and ages at which round ``number`` ran its images, and its conversions."""
         self.times_ns += [start_ns, end_ns]
         born = [m.programmed_s for m in self.macros if m.slot // self.program.spec.macros == number]
         self.measured_at_s += [start_ns * 1e-9 - max(born), end_ns * 1e-9 - min(born)]
@@ -135,14 +135,14 @@ class RoundsRun:
             count.saturated += own.saturated
 
     def add_layers(self, corrections: Corrections, sums: Mapping[str, LayerSums]) -> None:
-        """Add what one round has of its layers: tiles of a layer are in order of their rounds."""
+        """Add the layer sums of one round: tiles of a layer are in the order of their rounds."""
         for name, own in corrections.items():
             self.corrections[name] = self.corrections.get(name, ()) + own
             self.layers[name] = self.layers[name] + sums[name] if name in self.layers else sums[name]
 
     def measure(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
-        """Logit codes of images that have been through all rounds already."""
+        """Logit codes of images that all rounds have processed already."""
         return self.logits[:, first : first + len(images)]
 
     def finish(self, exact: Exact, watch: Watch) -> None:
-        """Every round took its layer samples and read its macros again before the next was written."""
+        """Does nothing more: every round sampled its layers and read its macros before the next was written."""

@@ -1,6 +1,6 @@
-"""Settings of a deployment: what the folder of an unfinished run says that it is of, so that the same command goes on.
+"""Settings of a deployment, stored in the folder of an unfinished run, so that the same command resumes it.
 
-Consent to run code is not among what is stored: whoever hands over a folder could have written it.
+Consent to run code is not stored: a folder from somebody else could contain it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class RunSettings:
         calibration: Path | None,
         **more: Any,
     ) -> RunSettings:
-        """Settings of a run that begins now, its paths as they are from here."""
+        """Settings of a new run, with paths made absolute."""
         chip = _absolute(source.chip) or source.chip if Path(source.chip).is_file() else source.chip
         here = dataclasses.replace(source, chip=chip, data=_place(source.data))
         return cls(address, _network(network), here, _absolute(calibration), **more)
@@ -53,7 +53,7 @@ class RunSettings:
         return asked_for(self.network, self.source.data)
 
     def fingerprint(self) -> dict[str, Any]:
-        """All that the run hangs on, as plain data; consent to run code is not of it."""
+        """All settings that the result depends on, as plain data, without the consent to run code."""
         record = dataclasses.asdict(self)
         first = {"address": self.address, "network": self.network, **record.pop("source")}
         record = _without_consent({**first, **record})
@@ -65,7 +65,7 @@ def _without_consent(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def asked_for(network: str | Path | None, data: str | None) -> dict[str, str]:
-    """Network and data set of a run, as far as they were named."""
+    """Network and data set of a run, if the user named them; paths absolute."""
     named = {"network": _network(network), "data": _place(data)}
     return {name: value for name, value in named.items() if value}
 

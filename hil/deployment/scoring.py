@@ -60,7 +60,7 @@ def scoring_of(program: ConductanceProgram, data: Dataset, options: DeployOption
 
 
 def task_of(program: ConductanceProgram, data: Dataset, options: DeployOptions) -> Task:
-    """The task of a program and its metric; raises ``UsageError`` where the outputs are not of it."""
+    """The task of a program and its metric; raises ``UsageError`` if the network's outputs do not fit the task."""
     kind = TaskKind(options.task) if options.task else program.purpose
     return Task.of(
         kind,
@@ -107,7 +107,7 @@ def targets_of(task: Task, data: Dataset, preprocess: Preprocess | None) -> NDAr
 
 
 def _inputs_again(task: Task, data: Dataset, preprocess: Preprocess | None) -> NDArray[np.generic]:
-    """Samples as the network takes them, (n, values), with a last column of 0 and 1 for the AUC."""
+    """Inputs as the network takes them, (n, values), targets of an autoencoder; last column: 0 or 1 for the AUC."""
     if preprocess is None:
         raise UsageError(
             "the program does not say how pixels become inputs, which an autoencoder is to give again",

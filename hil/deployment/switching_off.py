@@ -17,6 +17,6 @@ def switch_off(driver: ChipDriver, watch: Watch) -> None:
 
 
 def say_if_on(error: HilError | None, driver: ChipDriver, watch: Watch) -> None:
-    """Note that switching off ended in ``error``."""
+    """Note that the outputs may still be on after an ``error`` while switching them off."""
     if error is not None:
         watch.note(f"all else is done; {after_failed_off(error, driver.whole_name)}")

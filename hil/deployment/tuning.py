@@ -10,7 +10,7 @@ from mapping.tune.aims import aimed
 
 
 def note_aims(program: ConductanceProgram, recipe: Recipe, watch: Watch) -> None:
-    """Note where the program has targets of its own that are for another time than cells are read at."""
+    """Note if the program's targets are offset for another age than that at which the run reads the cells."""
     read_s = recipe.read_s(program)
     if program.aims is not None and program.aims.age_s != read_s:
         watch.note(
@@ -20,7 +20,7 @@ def note_aims(program: ConductanceProgram, recipe: Recipe, watch: Watch) -> None
 
 
 def source_digest(given: ConductanceProgram, prepared: ConductanceProgram) -> str:
-    """Digest of what was deployed, before its targets moved: as it was given, or as it was adapted to this chip."""
+    """Digest of the deployed program before its targets were offset: as given, or as adapted to this chip."""
     same = prepared.adapted_to == given.adapted_to
     return given.digest if same else aimed(prepared, None).digest
 

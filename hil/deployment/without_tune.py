@@ -1,4 +1,4 @@
-"""A chip without its tune: the baseline of the tune, and whether the chip is as it was calibrated."""
+"""The chip without its tune: baseline for the tune's gain, and a check that it is as it was calibrated."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ UNTUNED_CHIPS = 5  # virtual chips that are also run without the tune
 
 @dataclass(frozen=True, slots=True)
 class BesideTune:
-    """The tune of a run and what stands beside it. ``untuned`` and ``tuned_alike`` are of the same images; all but
-    ``as_calibrated`` None where the chip was not tuned."""
+    """Judgements that show the effect of a tune. ``untuned`` and ``tuned_alike`` cover the same images; all but
+    ``as_calibrated`` are None for a chip without tune."""
 
     untuned: Judgement | None
     tuned_alike: Judgement | None
@@ -42,13 +42,13 @@ class BesideTune:
 def without_harmful_tune(
     job: Deployment, chip: ChipRun, answers: RunAnswers, order: NDArray[np.int64], watch: Watch
 ) -> Deployment:
-    """The run without its tune where that makes the chip worse (``hil.verdict.tune_harm``), or with the harm of a tune
-    that it cannot leave out; the same run where it does not.
+    """The run without its tune if the tune makes the chip worse (``hil.verdict.tune_harm``), or with a note of the harm
+    if the tune cannot be undone; else the same run.
 
-    A chip that changes while it answers is worse with the tune, too. So the tune is blamed only where the answers with
-    it are those of virtual chips that are tuned alike, and where the chip is better without it before and after.
+    A drifting chip is worse with the tune, too. So the tune is blamed only if the tuned chip agrees with virtual chips
+    tuned alike, and the chip is better without the tune both before and after.
 
-    ``answers``: of the first look, with the tune, judged.
+    ``answers``: judged answers of the first interim analysis, with the tune.
     """
     if chip.untuned is None or job.targets is None or answers.this_chip is None:
         return job
@@ -90,12 +90,12 @@ def beside_tune(
     sums: Sequence[SumsBeside],
     watch: Watch,
 ) -> BesideTune:
-    """Judge the first images without the tune, compare its lines and the layers' sums with the virtual chips'.
+    """Judge the first images without the tune; compare outputs and layer sums with those of virtual chips.
 
     Args:
-        job: as it was written, with the tune also where that was left out.
+        job: the run as written, with its tune even if the tune was undone since.
         measured: logit codes (passes, n, classes) of the first images without the tune; None: the chip was not tuned.
-        sums: of every layer after the last image, without the tune.
+        sums: level sums of every layer after the last image, without the tune.
     """
     with watch.stage("without the tune"):
         untuned, alike = judge_untuned(job, data, order, answers.before or answers, measured, watch)
@@ -114,8 +114,7 @@ def judge_untuned(
     measured: NDArray[np.int32] | None,
     watch: Watch,
 ) -> tuple[Judgement | None, Judgement | None]:
-    """Judgement of the first images without the tune, on the chip and on a few virtual chips, and of the same images
-    with it."""
+    """Judge the first images without the tune, chip against a few virtual chips; and the same images with the tune."""
     if measured is None or job.tuned is None:
         return None, None
     n = min(measured.shape[1], answers.seen)
@@ -137,7 +136,7 @@ def judge_untuned(
 
 
 def tune_summary(job: Deployment, watch: Watch) -> TuneSummary | None:
-    """What the tune did, and whether the virtual chips of the run were tuned alike."""
+    """Effect of the tune on this chip, and whether the virtual chips of the run were tuned alike."""
     if job.tuned is None or job.targets is None:
         return None
     exact = job.virtual_chips(conditioned=True)  # lines of the fast mode stand beside a chip's by a standard deviation
@@ -150,14 +149,14 @@ def tune_summary(job: Deployment, watch: Watch) -> TuneSummary | None:
 
 
 def at_end(sums: SumsBeside) -> LayerLines:
-    """A layer after the last image, by the lines of its sums."""
+    """Gain and offset errors of a layer after the last image, from its level sums beside virtual chips'."""
     return lines_beside(sums.layer, np.rint(sums.chip[None]).astype(np.int32), sums.ideal, sums.virtual)
 
 
 def lines_of_look(
     images: range, chip: NDArray[np.int32], ideal: NDArray[np.int32], virtual: NDArray[np.int32]
 ) -> LayerLines:
-    """The network's outputs for ``images``, by number from 0, by the lines of each pass.
+    """Gain and offset errors of the network's outputs for ``images`` (numbers from 0), by pass, beside virtual chips'.
 
     Args:
         chip: logit codes (passes, n, width); ``ideal`` (n, width); ``virtual`` (S, n, width).
@@ -171,9 +170,9 @@ def lines_of_look(
 def lines_beside(
     name: str, chip: NDArray[np.int32], ideal: NDArray[np.int32], virtual: NDArray[np.int32]
 ) -> LayerLines:
-    """The largest effect of the lines of some passes, (passes, n, outputs, places), beside virtual chips' (S, …).
+    """Largest effect of gain and offset errors in a pass, (passes, n, outputs, places), beside virtual chips' (S, …).
 
-    0 where too few virtual chips tell nothing.
+    0 if there are too few virtual chips to compare with.
     """
     if len(virtual) < LEAST_CHIPS:
         return LayerLines(name, 0.0)

@@ -109,7 +109,7 @@ def row_of(path: Path, row: int, first: int, name: str) -> str:
 
 
 def text_columns(path: Path) -> tuple[dict[str, Floats], list[str], int]:
-    """Known columns, names left alone, and the line number of the first row."""
+    """Known columns, the names of ignored columns, and the line number of the first row."""
     with path.open("rb") as probe:
         packed = probe.read(2) == b"\x1f\x8b"
     with cast(
@@ -152,7 +152,7 @@ def _line(path: Path, stream: TextIO, number: int) -> str:
 
 
 def _batches(path: Path, stream: TextIO, first: int) -> Iterator[list[str]]:
-    """Lines in parts; one empty line may end the file."""
+    """Lines of a table in batches; only the last line may be empty."""
     rows = size = 0
     lines: list[str] = []
     while line := _line(path, stream, first + rows):
@@ -176,7 +176,7 @@ def _batches(path: Path, stream: TextIO, first: int) -> Iterator[list[str]]:
 
 
 def _parse(path: Path, lines: list[str], split: str, names: list[str], used: list[int], number: int) -> Floats:
-    """Numbers of some lines, (lines, used columns); the slow way finds what is wrong."""
+    """Numbers of some lines, (lines, used columns); on an error, each value is parsed alone to find the wrong one."""
     try:
         plain = [line.replace('"', "") for line in lines] if '"' in lines[0] else lines
         values = np.loadtxt(plain, delimiter=split, usecols=used, dtype=np.float64, comments=None, ndmin=2)
@@ -353,7 +353,7 @@ def _table(path: Path, columns: dict[str, Floats], left: list[str], first: int) 
 
 
 def _check_values(path: Path, name: str, values: Floats, first: int) -> None:
-    """Refuse what is not finite, out of range, or not whole; ``first`` is the line of row 0 (0: count from 0)."""
+    """Refuse values not finite, out of range, or not whole; ``first`` is the line of row 0 (0: count from 0)."""
     column = COLUMNS[name]
     bad = ~(np.isfinite(values) & (values >= column.low) & (values <= column.high))
     what = f"not from {column.low:g} to {column.high:g}"

@@ -36,11 +36,11 @@ def noise_model(
     """Text of a Python module with a class ``MeasuredCells`` for ``peer``.
 
     Args:
-        spec: whose lowest and highest level are the conductances of no and of the largest weight.
-        module, made, source: its own name, the command that made it, and what from, for its docstring.
+        spec: chip file; its lowest and highest level stand for weight 0 and for the largest weight.
+        module, made, source: name of the module; command and source file, for its docstring.
 
     Raises:
-        UsageError: a name that Python cannot import, or an age before any cell is programmed.
+        UsageError: a name that Python cannot import, or an age of 0 or less.
     """
     if not module.isidentifier():
         raise UsageError(f"{module!r} cannot be imported by Python", hint="name the file like my_cells.py")
@@ -88,5 +88,5 @@ def _listed(values: np.ndarray) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text of a stranger inside a docstring: no quotes, no backslashes, one line, bounded."""
+    """Foreign text made safe for a docstring: no quotes, no backslashes, one line, bounded."""
     return re.sub(r"[^\w .,:+/()=-]", "_", text)[:120]

@@ -33,7 +33,7 @@ FEWEST = 1000  # held-out cells below this make a distance coarse
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """A fitted record, its goodness by age, and that on another table where one was named."""
+    """A fitted record, its goodness of fit by age, and that on a second table if one was given."""
 
     record: CalibrationRecord
     fitted: CellLaws
@@ -131,7 +131,7 @@ def fit_source(
 
 
 def expected_stages(*, another: bool) -> tuple[PlannedStage, ...]:
-    """Stages of a fit of 16,292 cells and about how long they take, s; ``another``: judged on a second table."""
+    """Stages of a fit of 16,292 cells and their usual time, s; ``another``: it is judged on a second table, too."""
     judged = (PlannedStage("judging", 5.0),) * (1 + another)
     return (PlannedStage("reading", 2.0), PlannedStage("fitting", 60.0), *judged)
 

@@ -50,9 +50,9 @@ class CellVerbs(OpenChip):
     """Programming and reading of cells."""
 
     def offer_writes(self, writes: Iterable[tuple[int, NDArray[np.floating]]], *, sample: int = 0) -> None:
-        """Say which writes come next, (macro, targets as of ``program_cells``): a chip that can holds them all first.
+        """Announce the next writes, (macro, targets as for ``program_cells``), so that a chip with room stores them.
 
-        Then a chip that loses its power on the way need not be sent them again.
+        After a loss of power they need not be sent again.
         """
         if self._session.image is not None:
             made = (make.program_requests(self.spec, macro, targets, sample, self._most) for macro, targets in writes)
@@ -61,7 +61,7 @@ class CellVerbs(OpenChip):
     def check_formed(self, macro: int, chosen: NDArray[np.bool_]) -> None:
         """Refuse to pulse cells, (rows, columns) of a macro, most of which were never formed.
 
-        Only a chip whose file says ``formed = false`` is asked, once a macro and session; no pulse is given.
+        Only on a chip whose file says ``formed = false``, once a macro and session; by readings, without a pulse.
         """
         form = self.spec.form
         if form is None or form.formed or self.description.kind == "paper":
@@ -168,7 +168,7 @@ class CellVerbs(OpenChip):
         Args:
             lines: the word lines that are read; the rest is NaN.
             rounded: to a small part of the range of levels (``requests.reading_unit_ns``), over every line alike, since
-                digits below are noise, which no packing shortens. A chip from before packed bodies is asked as it was.
+                finer digits are noise that cannot be packed. A chip without packed bodies gets an unrounded request.
         """
         coarse = rounded and self._session.hello.version >= SINCE[Capability.PACKED]
         unit_ns = (make.reading_unit_ns if coarse else make.conductance_unit_ns)(self.spec.macro)

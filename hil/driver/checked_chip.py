@@ -1,4 +1,4 @@
-"""A session with a chip whose description has been checked: what the verbs of cells and products have in common."""
+"""A session with a chip whose description has been checked: the base of the verbs on cells and products."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ R = TypeVar("R", bound=Reply)
 
 
 class ChipSession(Protocol):
-    """What the verbs use of a session: one on a wire (``hil.driver.session``), or one that only counts."""
+    """Parts of a session that the verbs use: a session on a wire (``hil.driver.session``), or one that only counts."""
 
     @property
     def address(self) -> str: ...
@@ -81,7 +81,7 @@ class OpenChip:
 
     @property
     def whole_name(self) -> str:
-        """Chip, firmware or instruments, and address: what somebody at the bench has to look for."""
+        """Chip, firmware or instruments, and address, so that somebody at the bench finds the board."""
         d = self.description
         return f"{shown(d.name)} serial {shown(d.serial)} ({shown(d.firmware)}) at {self.address}"
 
@@ -101,7 +101,7 @@ class OpenChip:
 
     @property
     def chip_time_ns(self) -> int:
-        """Chip time of the last reply, ns: by its own clock, which must run with the host's if the chip is silicon."""
+        """Chip time of the last reply, ns; for silicon, the host's time since its clock differed from the host's."""
         return self._session.chip_time_ns
 
     def host_s(self) -> float:
@@ -109,7 +109,7 @@ class OpenChip:
         return self._clock()
 
     def fall_back(self, text: str) -> None:
-        """Note once what the host does because the chip does not."""
+        """Note, once a session, a function that the host performs because the chip cannot."""
         if text not in self.fallbacks:
             self.fallbacks.append(text)
 

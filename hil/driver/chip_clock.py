@@ -1,4 +1,4 @@
-"""Chip time that ages may come from: the chip's clock as long as it runs with the host's, then the host's."""
+"""Chip time for the ages of cells: the chip's clock while it agrees with the host's, else the host's clock."""
 
 from __future__ import annotations
 

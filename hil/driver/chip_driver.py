@@ -43,7 +43,7 @@ class ChipDriver(CellVerbs, ProductVerbs, PlanVerbs):
     """
 
     def status(self) -> StatusReply:
-        """Temperature, outputs and wear, as the chip tells them; raises ``FirmwareLacks`` where it does not."""
+        """Temperature, outputs and wear as the chip reports them; raises ``FirmwareLacks`` without STATUS."""
         return self._session.ask(Status())
 
     def known_status(self) -> StatusReply | None:
@@ -56,7 +56,7 @@ class ChipDriver(CellVerbs, ProductVerbs, PlanVerbs):
 
     @property
     def temperature_c(self) -> float:
-        """Temperature of the chip, °C; room temperature where it does not tell."""
+        """Temperature of the chip, °C; room temperature for a chip that does not report it."""
         status = self.known_status()
         return UNTOLD_C if status is None or math.isnan(status.temperature_c) else status.temperature_c
 
@@ -67,14 +67,14 @@ class ChipDriver(CellVerbs, ProductVerbs, PlanVerbs):
             self._held = digest
 
     def held_program(self) -> bytes | None:
-        """Digest of the program that the chip holds now, as it said itself or was told since; None when none."""
+        """Digest of the program that the chip holds, as it reported or was given since; None: no program."""
         return self._held if any(self._held) else None
 
     def wait(self, seconds: float, watch: Watch | None = None) -> float:
-        """Let so much chip time pass; a chip without WAIT is waited for here. ``watch`` is told how long it lasts.
+        """Let chip time pass, s; the host sleeps for a chip without WAIT. ``watch`` is told how long the wait lasts.
 
         Returns:
-            how much passed, s, by chip time, or by the host's where it slept. ``fallbacks`` say where it is too little.
+            time passed, s, by chip time, or by the host's if it slept; if it is too short, ``fallbacks`` says so.
         """
         if not 0 <= seconds < math.inf:
             raise UsageError(f"cannot wait {seconds} s")
@@ -82,7 +82,7 @@ class ChipDriver(CellVerbs, ProductVerbs, PlanVerbs):
             return self._wait(seconds)
 
     def lasting_s(self, seconds: float) -> float:
-        """How long a wait lasts by the host's clock, s; an emulated chip that knows WAIT sets its own clock on."""
+        """How long a wait lasts by the host's clock, s; an emulated chip with WAIT advances its own clock."""
         by_clock = self.description.kind == "silicon" or Capability.WAIT not in self.capabilities
         return seconds if by_clock else 0.0
 

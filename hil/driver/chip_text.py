@@ -17,7 +17,7 @@ from hil.pages.tables import Table, labelled
 
 
 def gallery_rows(spec: ChipSpec) -> list[tuple[str, str]]:
-    """A chip of `hil chip list`: technology and size, the number that was measured on its kind, what is assumed."""
+    """A row of `hil chip list`: technology and size, a number measured on such chips, and assumptions."""
     told = found(spec)
     number = "no published number in this file" if told is None else f"{told.text} ({_origin(spec)})"
     return [
@@ -82,7 +82,7 @@ def chip_tables(spec: ChipSpec) -> list[str | Table]:
 
 
 def unlikely(spec: ChipSpec) -> list[tuple[str, str]]:
-    """Field and reason of each unlikely value; the emulated chip's truth outside a range of the beliefs is one."""
+    """Unlikely values of a chip file with reasons; so is an emulated chip's truth outside the models' ranges."""
     ranges = {} if spec.models is None else spec.models.ranges
     outside = [
         (f"sample.{name}", f"is {spec.sample[name]:g}, outside models.{name}, {low:g} to {high:g}")

@@ -1,4 +1,4 @@
-"""Longest time that the chip file lets a request take: what signs of progress are bounded by."""
+"""Longest duration of a request by the chip file: signs of progress do not prolong a wait beyond it."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ _CAUSES = {
 
 
 class RestartedChip(DeviceError):
-    """The chip lost its session and what it had not finished; its cells hold what was written."""
+    """The chip restarted: session and unfinished work are lost, and its cells hold what was written."""
 
 
 def device_error(address: str, request: Request[Any], reply: ErrorReply) -> DeviceError:
@@ -70,7 +70,7 @@ def device_error(address: str, request: Request[Any], reply: ErrorReply) -> Devi
 
 
 def after_failed_off(failed: HilError, chip: str) -> str:
-    """The state of the outputs behind an OUTPUTS_OFF that ended in an error, which may name instruments of the chip."""
+    """The error text after OUTPUTS_OFF failed: outputs unknown, and why; a text that says so already is kept."""
     told = failed.outputs is not None and failed.outputs.known is Known.UNKNOWN
     return failed.what if told else f"{OutputState(Known.UNKNOWN, chip)}: {failed.what}"
 
@@ -105,7 +105,7 @@ def no_answer(address: str, request: Request[Any], seconds: float) -> LinkError:
 
 
 def no_end(address: str, request: Request[Any], seconds: float) -> LinkError:
-    """Progress comes and comes, but not the answer."""
+    """Progress reports keep coming, but the answer does not."""
     return LinkError(
         f"no answer to {describe_request(request)} within {seconds:g} s, though the chip continues to show progress",
         where=address,
@@ -143,7 +143,7 @@ def no_hello(address: str, sent: bytes, received: bytes, seconds: float) -> Link
 def link_error(
     address: str, failure: ProtocolError, sent: bytes, received: bytes, waiting: Request[Any] | None
 ) -> HilError:
-    """The error for the reason with which the host role of the protocol gave up."""
+    """The error to raise, with its likely cause, after the host role of the protocol gave up."""
     if isinstance(failure, VersionMismatch):
         return MismatchError(
             f"protocol version: {failure}", where=address, hint="update the firmware of the board, or this program"

@@ -22,21 +22,21 @@ class HostAuthority:
         self.level: Level | None = None  # None: the chip wants no key, or has got none
 
     def first_level(self, can: Capability) -> Level | None:
-        """Level to prove when a session begins; None: none."""
+        """Level of authority to prove when a session begins; None: no key, or the chip wants none."""
         if self._key is None or Capability.AUTHORITY not in can:
             return None
         usual = Level.PROGRAM if Capability.PROGRAM_TILE in can else Level.SERVICE
         return usual if self._key.level is None else self._key.level
 
     def lacking(self, request: Request[Any]) -> Level | None:
-        """Level that a request needs beyond the one granted; None: none, or the chip wants no key."""
+        """Level that a request needs above the granted one; None: the granted level suffices, or no key is wanted."""
         return needed(request) if self.level is not None and needed(request) > self.level else None
 
     def prove(self, level: Level, link: HostLink, ask: Callable[[Request[Any]], Any], address: str) -> None:
-        """Prove the key by two requests; from here on what changes the chip is sealed.
+        """Prove the key by two requests; from then on, requests that change the chip carry a seal.
 
         Raises:
-            NotAuthorised: the key is for another level, or the chip refuses it. LinkError: its counter was forged.
+            NotAuthorised: the key is for another level, or the chip refuses it. LinkError: the seal counter was forged.
         """
         assert self._key is not None
         key, nonce = self._key.of(level), link.nonce

@@ -62,7 +62,7 @@ def write_verify(
 
 
 def _around(cells: CellBlock, chosen: NDArray[np.bool_]) -> tuple[CellBlock, tuple[slice, slice]]:
-    """The smallest rectangle around the chosen cells: as a block of the macro, and within this block."""
+    """The smallest rectangle around the chosen cells, as a block of the macro and as slices of ``cells``."""
     rows, columns = np.flatnonzero(chosen.any(1)), np.flatnonzero(chosen.any(0))
     row0, row1, column0, column1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
     block = CellBlock(cells.macro, cells.row0 + row0, row1 - row0, cells.column0 + column0, column1 - column0)
@@ -70,5 +70,5 @@ def _around(cells: CellBlock, chosen: NDArray[np.bool_]) -> tuple[CellBlock, tup
 
 
 def _sample(recipe: ProgramTile, turn: int) -> int:
-    """Each round needs noise of its own, the same in every repetition of the same programming."""
+    """Sample number of a round's pulses and readings, which makes its noise distinct and repeatable."""
     return (_VERIFY | (recipe.sample * (recipe.max_pulses + 1) + turn)) & 0xFFFF_FFFF_FFFF_FFFF

@@ -59,7 +59,7 @@ def read_key(path: str | Path) -> HostKey:
     """The key in a file that only its owner may read.
 
     Raises:
-        UsageError: it holds none, or others may read it. FileError: it cannot be read.
+        UsageError: the file holds no key, or others may read it. FileError: it cannot be read.
     """
     path = Path(path)
     try:

@@ -23,14 +23,14 @@ class Loaded:
     _parts: PlanUpload = field(default_factory=PlanUpload)
 
     def see(self, request: Request[Any]) -> None:
-        """Note a request that the chip has done."""
+        """Note a request that loaded a layer or a plan into the chip."""
         if isinstance(request, LoadLayer):
             self.layers[request.layer] = request
         elif isinstance(request, LoadPlan):
             self.plan = self._parts.take(request)
 
     def ends(self, spec: ChipSpec) -> tuple[int, int]:
-        """The least and the largest number that the plan answers: of its last layer, as far as its sums reach."""
+        """Least and largest number that the plan can answer, from the range of its last layer's sums."""
         assert self.plan is not None
         answer = 8 * self.plan.answer.item - 1
         low, high = -(1 << answer), (1 << answer) - 1

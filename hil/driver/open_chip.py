@@ -129,7 +129,7 @@ def connect(
 
 
 def introduced(session: Session, *, chip: str | Path | ChipSpec | None = None, macros: int | None = None) -> ChipDriver:
-    """Say hello in a session and check that the chip is what its file says, and that of its journal."""
+    """Say hello in a session and check that the chip matches its file, and is the chip of the journal."""
     journal, address, begun_s = session.journal, session.address, time.monotonic()
     try:
         session.open()

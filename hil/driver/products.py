@@ -86,7 +86,7 @@ class ProductVerbs(OpenChip):
         Args:
             maps: (images, channels, height, width) codes; image i is observation ``sample + i``.
             row_skip: leading entries of each unfolded vector that this tile does not see.
-            reads: as of ``mvm``.
+            reads: as for ``mvm``.
 
         Returns:
             values (images × positions, outputs), or RAW (images × positions, planes, conversions).
@@ -204,7 +204,7 @@ class ProductVerbs(OpenChip):
         return np.ascontiguousarray(codes, np.int16)
 
     def _sweeps(self, maps: NDArray[np.int16], window: Window, reading: ReadMode, outputs: int) -> bool:
-        """Whether the chip can step this window itself; if not, that is noted."""
+        """Whether the chip can step the kernel window itself; if not, a fallback is noted."""
         if Capability.SWEEP not in self.capabilities:
             self.fall_back("sweep: kernel windows unfolded by the host (the chip has no SWEEP)")
             return False
@@ -214,7 +214,7 @@ class ProductVerbs(OpenChip):
         return True
 
     def _read(self, requests: Callable[[ReadMode], Iterator[Mvm] | Iterator[Sweep]], reading: ReadMode) -> MvmResult:
-        """The answer to ``requests`` of a reading; reads are added up here where the chip gives one at a time."""
+        """Send ``requests`` and join the answers; the host adds up repeated reads for a chip that makes single ones."""
         asked = self._asked(reading)
         if asked.reads == reading.reads:
             return self._summed(self._joined(requests(asked), asked.returns), reading)
@@ -233,7 +233,7 @@ class ProductVerbs(OpenChip):
         )
 
     def _summed(self, result: MvmResult, reading: ReadMode) -> MvmResult:
-        """The result in the form that was asked for; sums are made here where the chip gives raw codes only."""
+        """The result as sums or raw codes, as requested; the host makes sums of raw codes if the chip cannot."""
         if result.returns is reading.returns:
             return result
         self.fall_back("sums: bit planes added by the host (the chip has no SUMS)")
@@ -242,7 +242,7 @@ class ProductVerbs(OpenChip):
         return MvmResult(Returns.SUMS, result.saturated, result.conversions, shift_add(result.values, macro, planes))
 
     def _asked(self, reading: ReadMode) -> ReadMode:
-        """What the chip is asked for: RAW codes where it cannot give sums, single reads where it cannot add them."""
+        """The reading to request: RAW codes from a chip that cannot give sums, single reads if it cannot add them."""
         if reading.returns is Returns.LAYER:
             raise UsageError("a tile gives RAW or SUMS; run_layer gives LAYER")
         can = {Returns.RAW: Capability.RAW, Returns.SUMS: Capability.SUMS}

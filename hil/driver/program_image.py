@@ -1,4 +1,4 @@
-"""A program as the chip can hold it: all its writes in one image, sent once, in pieces that may come again."""
+"""A program as one image in the chip's memory: all its writes, sent once in pieces, any of which may be repeated."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ R = TypeVar("R", bound=Reply)
 
 
 class AskAside(Protocol):
-    """Asks a request that is not one of the run (``hil.driver.session.Session.ask_aside``)."""
+    """Sends a request that is not part of the run (``hil.driver.session.Session.ask_aside``)."""
 
     def __call__(self, request: Request[R], /) -> R: ...
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramImage:
-    """Write-verify requests in one row of bytes, each after its length, and the place of each by its digest."""
+    """Write-verify requests joined to one sequence of bytes, each with its length, and their offsets by digest."""
 
     data: bytes
     digest: bytes
@@ -53,11 +53,11 @@ class ProgramImage:
         return cls(data, hashlib.sha256(data).digest(), places)
 
     def fits(self, state: ImageState, max_message: int) -> bool:
-        """Whether the chip has room for it, in few enough pieces."""
+        """Whether the chip's memory holds the image, and few enough messages carry it."""
         return 0 < len(self.data) <= state.room and len(self.data) <= MOST_PIECES * _piece(max_message)
 
     def missing(self, state: ImageState, max_message: int) -> Iterator[ImageChunk]:
-        """What the chip does not hold of it, in pieces of whole chunks."""
+        """Pieces of the image, in whole chunks, that the chip has not received yet."""
         most = _piece(max_message) // CHUNK
         waiting = [number for number, there in enumerate(state.received) if not there]
         while waiting:
@@ -68,7 +68,7 @@ class ProgramImage:
 
 
 class SessionImage:
-    """The image of one session: brought to the chip before its first write, then named instead of sent."""
+    """The image of one session: sent to the chip before its first write; later writes only name an offset in it."""
 
     def __init__(self, max_message: int, ask: AskAside) -> None:
         self._max_message, self._ask = max_message, ask
@@ -77,11 +77,11 @@ class SessionImage:
         self.pieces = 0  # sent so far
 
     def offer(self, requests: Iterable[ProgramTile]) -> None:
-        """The writes that come next; brought to the chip when the first of them is really asked."""
+        """Announce the next writes; they are sent as one image when the first of them is requested."""
         self._image, self._there = ProgramImage.of(requests), False
 
     def instead_of(self, request: Request[Any]) -> Request[Any]:
-        """The request that names its place in the image, for a write that is there; else the request itself."""
+        """A request that names the write's offset in the chip's image; for any other request, the request itself."""
         if self._image is None or not isinstance(request, ProgramTile):
             return request
         place = self._image.places.get(digest_of(request))
@@ -90,7 +90,7 @@ class SessionImage:
         return ImageTile(self._image.digest, place)
 
     def _bring(self) -> bool:
-        """Send what the chip lacks; False: it has no room, and its writes go one by one."""
+        """Send the missing chunks; False: the chip has no room for the image, and writes go one by one."""
         image = self._image
         assert image is not None
         if self._there:
@@ -109,5 +109,5 @@ class SessionImage:
 
 
 def _piece(max_message: int) -> int:
-    """Bytes of an image in one message: whole chunks."""
+    """Bytes of an image that one message carries: whole chunks."""
     return max(max_message - _HEAD, CHUNK) // CHUNK * CHUNK

@@ -42,7 +42,7 @@ class Reconnection:
         return self._since_s is not None
 
     def line_again(self, transport: Transport, error: LinkError | PortError, *, broke: bool) -> Transport:
-        """The transport to say hello on: the same, or, where it ``broke``, one that was opened again.
+        """The transport for the next hello: the same, or, if it ``broke``, one opened again.
 
         Raises:
             LinkError, PortError: ``error``, when the budget is spent or nothing can be opened again.
@@ -72,7 +72,7 @@ class Reconnection:
             self._since_s = None
 
     def go_on(self, transport: Transport) -> None:
-        """Say now and then how much is left; raises the error that began the outage when nothing is."""
+        """Report the time left now and then; raises the error that began the outage when no time is left."""
         if self._since_s is None or self._error is None:
             return
         left_s = self._since_s + self.budget_s - self._clock()

@@ -1,7 +1,7 @@
 """Answers checked against their requests, in one place: shapes, counts, units, ranges, texts, signs of progress.
 
 A message that can be decoded may still be nonsense: rows and columns swapped, fewer vectors than were asked for, a
-unit of 0 or of 4 S, sums that no converter gives, a name that clears the screen. Nothing of it reaches a caller.
+unit of 0 or of 4 S, sums that no converter gives, a name that clears the screen. Such a message never reaches a caller.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ReplyChecks:
     _progress: dict[int, tuple[int, int]] = field(default_factory=dict)  # by request: done, failed
 
     def hello(self, hello: HelloReply) -> None:
-        """Raises ``DeviceError`` when the chip takes no message of any use."""
+        """Raises ``DeviceError`` if the chip's longest message is too short to be useful."""
         if hello.max_message < LEAST_MESSAGE:
             raise DeviceError(
                 f"the chip takes messages of at most {hello.max_message} bytes; {LEAST_MESSAGE} are the least",
@@ -113,7 +113,7 @@ class ReplyChecks:
                 self._loaded.see(request)
 
     def progress(self, request_id: int, said: Progress) -> bool:
-        """Whether a sign of progress is one: more is done than before, and no more than there is."""
+        """Whether a progress report is genuine: more work done than before, and no more than the total."""
         new = (said.done, said.failed) > self._progress.get(request_id, (-1, -1))
         new = new and said.done <= said.total and said.failed <= said.total
         if new:
@@ -121,10 +121,10 @@ class ReplyChecks:
         return new
 
     def allowed_s(self, request: Request[Any], answer_s: float) -> float:
-        """Longest time from the answer before to that of ``request``, however much progress the chip shows, s.
+        """Longest time from the previous answer to that of ``request``, whatever progress the chip reports, s.
 
-        ``FILE_TIMES`` the time that its chip file allows, at least ``ANSWER_TIMES`` the longest silence ``answer_s``.
-        A request that its chip file gives no time, as STATUS, may take the longest silence.
+        ``FILE_TIMES`` times the duration by its chip file, at least ``ANSWER_TIMES`` times the silence ``answer_s``.
+        A request without a duration in the chip file, as STATUS, may take the longest silence.
         """
         work_s = 0.0 if self.spec is None else longest_s(self.spec, request, self._loaded)
         return max(ANSWER_TIMES * answer_s, FILE_TIMES * work_s) if work_s else answer_s

@@ -56,10 +56,10 @@ def conductance_unit_ns(spec: MacroSpec) -> int:
 
 
 def reading_unit_ns(spec: MacroSpec) -> int:
-    """Nanosiemens of one count of a reading whose digits below are noise and would be most of what is sent.
+    """Nanosiemens of one count of a rounded reading: finer digits are noise and would be most of the bytes.
 
-    At most 1/1,024 of the range of levels and 1/32 of the gap between two, the same over every line: it stands in the
-    request, so that a wire log can be replayed.
+    At most 1/1,024 of the range of levels and 1/32 of the gap between two, whatever the line; the request carries the
+    unit, so that a wire log can be replayed.
     """
     part_us = min((spec.levels_us[-1] - spec.levels_us[0]) / RANGE_PARTS, spec.level_gap_us / GAP_PARTS)
     return max(conductance_unit_ns(spec), math.floor(1000 * part_us))
@@ -281,7 +281,7 @@ def check_recipe(spec: ChipSpec) -> None:
 
 
 def check_reading(spec: MacroSpec, tile: TileAddress | None, codes: NDArray[np.integer], reading: ReadMode) -> None:
-    """Refuse what cannot be driven or converted."""
+    """Refuse codes, ranges and tiles that the chip cannot drive or convert."""
     if not 0 <= reading.range_code < len(spec.adc.full_scales_us):
         raise UsageError(f"ADC range {reading.range_code}; this chip has 0 to {len(spec.adc.full_scales_us) - 1}")
     if not 0 <= reading.sample < 1 << 64:

@@ -1,4 +1,4 @@
-"""Resuming a run of an earlier process: the chip must be the same one, and hold what that process left in it."""
+"""Resuming a run of an earlier process: the chip must be the same, with the same program."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class LeftInChip:
                 self.held = NOTHING_HELD
 
     def take_loaded(self) -> tuple[LoadLayer | LoadPlan, ...]:
-        """Layers and plan to load again: the chip may have been restarted, or loaded by another program."""
+        """Take the layers and plan to load again, as the chip may have restarted or run another program."""
         loaded: tuple[LoadLayer | LoadPlan, ...] = (*self.layers.values(), *self.plan)
         self.layers, self.plan = {}, []
         return loaded
 
     def check(self, address: str, asked: Request[Any]) -> None:
-        """Raise ``MismatchError`` when the chip holds another program than the run left in it.
+        """Raise ``MismatchError`` if the chip holds another program than when the run was interrupted.
 
         ``asked`` is the first request without an answer: perhaps the chip has done it already.
         """
@@ -60,7 +60,7 @@ class LeftInChip:
 def check_same_chip(address: str, journal: Journal, found: Description, chip_time_ns: int) -> None:
     """Compare the chip with the one whose answers the journal holds.
 
-    A chip whose clock stands before those answers was restarted, and so the run is, where the journal lets it.
+    If the chip's clock is before the last of these answers, it was restarted; then the run restarts, if allowed.
 
     Raises:
         MismatchError: another chip. DeviceError: the run must not be restarted. FileError: the journal does not

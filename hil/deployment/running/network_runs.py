@@ -45,7 +45,7 @@ class NetworkRun(Protocol):
 
 @dataclass
 class StepByStep:
-    """Products on the chip, the steps between them on the host; pass after pass."""
+    """Products on the chip, all steps between them on the host; one pass after another."""
 
     program: ConductanceProgram
     multiply: MeasuredSums | MeasuredLayers
@@ -91,7 +91,7 @@ class Planned:
 
 @dataclass
 class PlannedEnd:
-    """The first steps with the host between the layers, the others by the chip's sequencer, which has no more room."""
+    """A network whose first steps run on the host between products, and whose last run on the chip's sequencer."""
 
     program: ConductanceProgram
     multiply: MeasuredLayers
@@ -119,7 +119,7 @@ class PlannedEnd:
 
 
 def _batches(images: NDArray[np.uint8]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Images in flight together, and the number of the first."""
+    """The images in batches, each with the number of its first image."""
     return ((at, images[at : at + IMAGES_IN_FLIGHT]) for at in range(0, len(images), IMAGES_IN_FLIGHT))
 
 
@@ -157,7 +157,7 @@ def _planned(
 
 
 def _longest_end(driver: ChipDriver, program: ConductanceProgram, multiply: MeasuredLayers) -> PlannedEnd | None:
-    """As many of the last steps as the chip takes, found by halving: what follows later needs no more room."""
+    """The longest run of last steps that the chip's sequencer has room for, found by halving."""
     cuts, found = carried_values(program), None
     while cuts:
         middle = len(cuts) // 2

@@ -1,4 +1,4 @@
-"""A program that the chip holds as a whole: written once, it answers images look after look."""
+"""A program that the chip holds as a whole: it is written once, then runs the images of all interim analyses."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class WholeRun:
-    """A program that the chip holds as a whole: written once, it answers images look after look.
+    """A program that the chip holds as a whole: it is written once, then runs the images of all interim analyses.
 
-    Satisfies ``hil.deployment.chip_run.ChipRun``. ``images``: those that also run before it is tuned.
+    Satisfies ``hil.deployment.chip_run.ChipRun``. ``images``: also run before the tune.
     """
 
     target: WiredTarget
@@ -44,7 +44,7 @@ class WholeRun:
     untuned: NDArray[np.int32] | None = None  # logits of the first images without the tune, (passes, n, classes)
 
     def corrected(self, written: Written) -> None:
-        """Run the images once as the chip is."""
+        """Keep what was written and read; run the first images before the tune."""
         self.driver, self.program, self.corrections = self.target.driver, written.program, written.corrections
         self.written, self.readings_us, self.age_s = self.target.written, written.readings_us, written.age_s
         self.target.watch.found(
@@ -64,7 +64,7 @@ class WholeRun:
             self._runs(self.tuned.program)
 
     def untuned_again(self, watch: Watch) -> NDArray[np.int32]:
-        """Run the images once more as the chip is without its tune."""
+        """Run the first images again without the tune; all passes without it."""
         assert self.images is not None
         assert self.untuned is not None
         assert self.tuned is not None
@@ -76,7 +76,7 @@ class WholeRun:
         return self.untuned
 
     def leave_tune(self) -> None:
-        """Run the program as it was written."""
+        """Run without the fitted gains and biases from now on."""
         self.tuned = None
         self.times_ns.clear()
         self._runs(self.program)

@@ -1,1 +1,1 @@
-"""Chips that a recipe is carried out on by a deployment: the one on the wire, and one that is only counted."""
+"""Chips on which a deployment carries out a recipe: the chip on the wire, and one that only counts."""

@@ -1,6 +1,6 @@
-"""A chip that is only counted: the recipe carried out on cells of its law, to know what it takes.
+"""A chip that only counts: a recipe applied to drawn cells, to know its pulses, time and bytes beforehand.
 
-Progress, the dry run and the ladder ask it, so that what they expect is what a chip on the wire is asked for.
+Progress, the dry run and ``hil improve`` use it, so that they expect the requests that a chip on the wire gets.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PULSES_A_CELL = 9.0  # of an emulated lab-128: hil deploy --emulated --json, cel
 
 @dataclass
 class CountedStage:
-    """One stage of a recipe: cells written, readings of cells, images of a tune, chip time that it waits, bytes on the
+    """Work of one stage of a recipe: cells written, readings of cells, images of a tune, waiting time (s), bytes on the
     wire."""
 
     name: str
@@ -53,7 +53,7 @@ class CountedStage:
 
 @dataclass(frozen=True)
 class RecipeCount:
-    """What a recipe takes, with all rounds: ``rounds`` are their stages in order, ``cells`` those written first."""
+    """Work of a recipe in all rounds: ``rounds`` lists the stages of each; ``cells``: written for the first time."""
 
     rounds: Sequence[Sequence[CountedStage]]
     cells: int
@@ -75,14 +75,14 @@ class RecipeCount:
 
     @property
     def write_s(self) -> float:
-        """Chip time of all pulses, and of waits and readings before cells are written for the last time; s."""
+        """Chip time of all pulses, waits and readings until cells are written for the last time, s."""
         before = [stage for stages in self.rounds for stage in stages[: _last_writing(stages)]]
         reading_ns = sum(stage.readings for stage in before) * self.spec.timing.cell_read_ns
         pulses_ns = (self.pulses + self.pulses_again) * pulse_ns(self.spec)
         return sum(stage.wait_s for stage in before) + (reading_ns + pulses_ns) * 1e-9
 
     def wire(self, *names: str) -> WireEstimate:
-        """What the stages of these names send over the wire, together."""
+        """Wire cost of all stages with one of these names."""
         return sum((stage.wire for stage in self.stages if stage.name in names), WireEstimate())
 
 
@@ -98,12 +98,12 @@ def count_recipe(
     chip: CountingChip | None = None,
     early_reads: int = 0,
 ) -> RecipeCount:
-    """Carry ``recipe`` out on a counted chip, round after round.
+    """Apply ``recipe`` to a chip that only counts, round after round.
 
     Args:
-        record: whose law its cells follow; None: the models of the chip file, and without models cells that stay.
-        chip: counts bytes, too; None: none are counted.
-        early_reads: of each cell right after it was written.
+        record: law of its cells; None: the models of the chip file, or ideal cells if it has no models.
+        chip: counts bytes, too; None: bytes are not counted.
+        early_reads: readings of each cell right after it is written.
     """
     if record is None:
         spec = program.spec
@@ -115,7 +115,7 @@ def count_recipe(
 
 
 class CountedTarget:
-    """Cells of a record's law that are only counted; satisfies ``mapping.recipe.target.RecipeTarget``."""
+    """A target with drawn cells that only counts work; satisfies ``mapping.recipe.target.RecipeTarget``."""
 
     def __init__(
         self,
@@ -237,7 +237,7 @@ def pulse_ns(spec: ChipSpec) -> float:
 
 
 def writing_by_round(program: ConductanceProgram) -> list[dict[str, float]]:
-    """What writing each round once is expected to take: cells, pulses (wear), seconds of chip time."""
+    """Expected work of writing each round once: cells, pulses (wear), seconds of chip time."""
     costs = []
     for number, stages in enumerate(count_recipe(program, Recipe()).rounds):
         cells = sum(stage.written for stage in stages)

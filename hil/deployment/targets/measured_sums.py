@@ -41,8 +41,8 @@ class MeasuredSums:
 
     Satisfies ``mapping.program.execute.Multiply``.
 
-    ``apart``: each input is a request of its own where the chip computes products from readings that it takes once a
-    request. Whoever takes means over inputs needs readings that err apart from each other.
+    ``apart``: one request for each input, on a board that computes products from one reading of its cells per request.
+    Means over inputs need readings with independent errors.
     """
 
     driver: ChipDriver

@@ -42,10 +42,10 @@ class WiredTarget:
     """A chip behind its driver; satisfies ``mapping.recipe.target.RecipeTarget``.
 
     Args:
-        seed: of the host; it tells the noise of two programmings apart.
-        part: which part of a network that is written part after part; None: it is written as a whole, or in rounds.
-        early_reads: of each cell right after it was written; 0: none.
-        force: write a program although the chip holds it.
+        seed: of the host; two programmings draw different noise.
+        part: number of the part, if the network is written in parts; None: as a whole, or in rounds.
+        early_reads: readings of each cell right after it is written; 0: it is not read then.
+        force: program the cells even if the chip holds this program.
     """
 
     driver: ChipDriver
@@ -60,7 +60,7 @@ class WiredTarget:
 
     @property
     def written(self) -> ProgramReport | None:
-        """How the cells were written; None: the chip held them already."""
+        """Report on the writing of the cells; None: the chip held the program already."""
         return ProgramReport(tuple(self.reports.values())) if self.reports else None
 
     @property
@@ -146,7 +146,7 @@ class WiredTarget:
         return tune.tuned.of_chip(serial)
 
     def _tune_by_taps(self, tune: ChannelTune, corrections: Corrections, sample: int) -> Tuned:
-        """Tune with the chip's sequencer between the layers: its sums at some places are all that it sends."""
+        """Fit gains and biases with layer sums from the chip's sequencer, which sends them at some positions only."""
         taps, images = Taps(self.driver, tune.program, corrections), tune.targets.images
         tune.run_at_places(lambda so_far, step: taps.after(so_far, step.name, images, sample), self.watch.step)
         return tune.tuned
@@ -190,7 +190,7 @@ def ensure_programmed(
 
 
 def holds(driver: ChipDriver, program: ConductanceProgram, age_s: float | None = None) -> bool:
-    """Whether the chip said that it holds this program, or (``age_s``) targets of it for then."""
+    """Whether the chip reports the digest of this program, or, with ``age_s``, of its targets offset for that age."""
     held = {program.held_digest}
     if age_s is not None and program.aims is None:
         held.add(held_digest_at(program.digest, age_s))
@@ -335,9 +335,9 @@ def read_back(
 
 
 def let_age(driver: ChipDriver, planned_s: float, watch: Watch) -> float:
-    """Wait until cells have the planned age; the age that they have by a clock that was looked at, s.
+    """Wait until cells have the planned age; returns the age that they really have by the clock, s.
 
-    Where it is not the planned one, that is noted: the run goes on with cells of another age, and says so.
+    If they differ, the run continues with the real age and notes it.
     """
     with watch.stage("waiting"):
         passed_s = driver.wait(planned_s, watch)
@@ -351,7 +351,7 @@ def let_age(driver: ChipDriver, planned_s: float, watch: Watch) -> float:
 
 
 def clock_set_back(youngest_s: float, age_s: float) -> str:
-    """What to say of cells that are younger by the chip's clock than they were let age; empty where they are not."""
+    """A note that the chip's clock was set back, as cells are younger by it than the wait; empty if it was not."""
     if youngest_s >= WAITED_ENOUGH * age_s:
         return ""
     return (

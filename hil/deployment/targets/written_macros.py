@@ -1,4 +1,4 @@
-"""What writing macros took and left: pulses and unreached cells by level, early readings, and of a whole program."""
+"""Reports on written macros and whole programs: pulses and unreached cells by level, early readings."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class MacroReport:
 def written_again(
     report: MacroReport, targets_us: NDArray[np.float32], outcome: CellOutcome, time_s: float
 ) -> MacroReport:
-    """The report once some cells of its macro were written again, to ``targets_us``, NaN elsewhere; pulses add up, and
-    what those cells read right after they were written is their last verify reading."""
+    """The report after some cells of its macro were written again, to ``targets_us`` (NaN: not written); pulses add up,
+    and the last verify reading of these cells replaces their early reading."""
     again = np.isfinite(targets_us)
     pulses = report.pulses.astype(np.int64) + np.where(again, outcome.pulses, 0)
     return replace(

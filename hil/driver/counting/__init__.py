@@ -1,1 +1,1 @@
-"""A chip that is only counted: bytes of requests, and of answers that are made up."""
+"""A chip that only counts: the bytes of requests, and of made-up answers."""

@@ -1,4 +1,4 @@
-"""Answers of a chip that is only counted: of the size and, where bodies are packed, the spread that answers have.
+"""Made-up answers of a chip that only counts: with the size and, for packed bodies, the spread of real ones.
 
 Spreads are those of an emulated lab-128 in a calibration and a deployment.
 """
@@ -49,11 +49,11 @@ SUM_SPREAD = 0.08  # of the ends of a layer's level sums
 
 
 class MadeUpAnswers:
-    """Answers, request after request.
+    """Makes up an answer for each request.
 
     Args:
-        spread: numbers are drawn as they usually lie; else they lie at the ends of their scale, which is all that
-            counts for bodies that are not packed.
+        spread: numbers are drawn with a typical spread, which decides the size of packed bodies; else they lie
+            at the ends of their scale.
     """
 
     def __init__(self, spec: ChipSpec, *, spread: bool = False) -> None:
@@ -114,7 +114,7 @@ class MadeUpAnswers:
         return to_counts(np.maximum(seen_us, 0.0), unit_ns)
 
     def _plan_result(self, request: RunPlan) -> PlanResult:
-        """Answers that reach over the scale of the layer that gives them."""
+        """Answers of a plan, drawn over the range of its last layer's sums."""
         plan = self._loaded.plan
         assert plan is not None
         counts = np.full(len(plan.steps), (1 << 32) - 1, np.uint32)
@@ -142,7 +142,7 @@ class MadeUpAnswers:
         return MvmResult(request.returns, 0, 0, self._drawn(shape, low, high, spread))
 
     def _drawn(self, shape: tuple[int, ...], low: int, high: int, spread: float) -> NDArray[np.int32]:
-        """Numbers about the middle of a scale, or at its ends."""
+        """Numbers spread about the middle of a scale, or at its ends."""
         low, high = max(low, _INT32[0]), min(high, _INT32[1])
         values: NDArray[np.int32] = np.full(shape, high, np.int32)
         if self._spread:

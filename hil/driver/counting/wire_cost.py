@@ -74,13 +74,13 @@ def framed_bytes(message: int, payload: int = DEFAULT_PAYLOAD) -> int:
 
 @dataclass
 class CountingChip:
-    """A chip that only counts: ``driver`` has every verb, ``spent`` what its requests would have cost so far.
+    """A chip that only counts: use ``driver`` as any other; ``spent`` is the wire cost of its requests so far.
 
     Args:
-        spec: what the chip would be.
-        capabilities: what it could do; one without write-verify of its own is counted as if it had it.
+        spec: chip file of the imagined chip.
+        capabilities: its capabilities; write-verify is counted as on the chip, also if the host would do it.
         payload: of a frame, bytes.
-        address: of the chip that it stands for, which its errors name.
+        address: address of the real chip, for error messages.
     """
 
     spec: ChipSpec
@@ -103,7 +103,7 @@ class CountingChip:
         return Capability.PACKED in self.capabilities
 
     def count(self, work: Callable[[], Any]) -> WireEstimate:
-        """What the requests of ``work`` cost."""
+        """Wire cost of the requests that ``work`` makes."""
         before = self.spent
         work()
         return self.spent - before

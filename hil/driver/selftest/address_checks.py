@@ -1,8 +1,8 @@
-"""Addresses over the whole array: few cells, far apart, each with a code of its own, on several macros.
+"""Checks of addresses over the whole array: each probed line of several macros stores its own pattern.
 
-Lines and macros are probed at 0, at every power of two and at the last two, so that two that are the same line, and an
-address bit that is lost, show up. Every probed line holds another pattern of low and high cells than every other, at
-three places at least. Products are compared with cells on every word line and every output of one macro.
+Lines and macros are probed at 0, at every power of two and at the last two, so that a lost address bit, or two
+addresses of one line, shows. Every probed line holds another pattern of low and high cells than every other, at three
+places at least. Products are compared with cells on every word line and every output of one macro.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def _coded(rows: int, columns: int) -> NDArray[np.bool_]:
 
 
 def _apart(code: NDArray[np.bool_]) -> int:
-    """The least number of places in which two rows of a code differ."""
+    """The smallest Hamming distance between two rows of a code."""
     different = (code[:, None] != code[None]).sum(-1)
     np.fill_diagonal(different, code.shape[1])
     return int(different.min(initial=code.shape[1]))
 
 
 def lines_are_their_own(bench: Bench) -> str:
-    """Every word line, bit line and macro has cells of its own."""
+    """Each word line, bit line and macro addresses its own cells."""
     spec, macros = bench.spec.macro, probed(bench.spec.macros).tolist()
     low_us, high_us, rows, columns = spec.levels_us[0], spec.levels_us[-1], probed(spec.rows), probed(spec.columns)
     codes = [np.roll(_coded(len(rows), len(columns)), number, (0, 1)) for number in range(len(macros))]
@@ -93,7 +93,7 @@ def products_take_their_lines(bench: Bench) -> str:
 
 
 def _follows(driver: ChipDriver, spec: MacroSpec, tile: TileAddress) -> float:
-    """Correlation of the products of single rows with the conductances that are read there, of all and line by line."""
+    """Correlation of single-row products with the conductances read there; each row and output must follow, too."""
     word_lines, _ = cell_lines(spec, tile.row0, tile.rows, tile.output0, tile.outputs)
     lines = range(int(word_lines.min()), int(word_lines.max()) + 1)
     cells = driver.read_cells(tile.macro, reads=READS, lines=lines)

@@ -1,4 +1,4 @@
-"""Integers after the converters: shift-add, sweeps, loaded layers, repeated reads, each beside the same done here."""
+"""Checks of integers after the converters: shift-add, sweeps, layers, repeated reads, against the host's integers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def widest(bench: Bench) -> int:
 
 
 def write_tile(driver: ChipDriver, bench: Bench) -> tuple[TileAddress, NDArray[np.float32]]:
-    """Random levels in the tile; the tile and the targets of the whole macro, µS."""
+    """Write random levels to a tile; returns the tile and the targets of the whole macro, µS."""
     macro, tile = bench.spec.macro, first_tile(bench)
     levels = np.random.default_rng(4).choice(macro.weight_values, (tile.rows, tile.outputs)).astype(np.int8)
     cells = encode_tile(levels, macro, 0, 0)
@@ -68,10 +68,10 @@ def write_tile(driver: ChipDriver, bench: Bench) -> tuple[TileAddress, NDArray[n
 
 
 def alike(one: Callable[[], NDArray[np.integer]], other: Callable[[], NDArray[np.integer]], what: str = "") -> str:
-    """How two ways to the same integers agree; raises ``CheckFailed``.
+    """Compare two ways to compute the same integers; says how they agree, or raises ``CheckFailed``.
 
-    Bit by bit where a sample number brings the same noise back, as on an emulated chip. Where noise is new at each
-    read: means of ``READS`` reads of both ways in turn, within ``STANDARD_ERRORS`` of them.
+    Bit by bit where a sample number repeats the noise, as on an emulated chip. Where each read has new noise:
+    means of ``READS`` reads of both ways in turn, within ``STANDARD_ERRORS`` of them.
     """
     pairs = [(one(), other())]
     if np.array_equal(*pairs[0]):
@@ -190,7 +190,7 @@ AVERAGED = LayerRule("averaged", (1 << 16, 1 << 18), 18, (1, 2), 0, -(1 << 15), 
 
 
 def layers_are_integers(bench: Bench) -> str:
-    """A loaded layer is its sums corrected, added to the bias, requantised, halves away from zero, clamped; anew."""
+    """A loaded layer corrects sums, adds bias, requantises (halves away from zero), clamps; reloaded likewise."""
     told = set[str]()
     with bench.driver(Capability.LAYER, Capability.SUMS) as driver:
         for seed, rule in enumerate(RULES, 3):  # all under one number: each takes the place of the one before
@@ -236,7 +236,7 @@ def _layer(driver: ChipDriver, bench: Bench, rule: LayerRule, seed: int) -> str:
 def _singly(
     driver: ChipDriver, tile: TileAddress, codes: NDArray[np.int16], reads: int, drive: dict[str, Any]
 ) -> NDArray[np.int32]:
-    """Sums of so many single reads, added here."""
+    """Sums of several single reads, added on the host."""
     found = [driver.mvm(tile, codes, **drive, sample=8 + k * READ_STEP).values for k in range(reads)]
     return np.asarray(np.sum(found, 0, dtype=np.int32))
 
@@ -258,7 +258,7 @@ def reads_are_added(bench: Bench) -> str:
 
 
 def _wide(driver: ChipDriver, bench: Bench, tile: TileAddress) -> None:
-    """Sums beyond 16 bits are so many times the mean of single ones."""
+    """Check that 16 bits do not limit added reads: their sum is the number of reads times a single read."""
     top = np.full((1, tile.rows), (1 << bench.spec.macro.inputs.bits) - 1, np.int16)
     single = np.mean([driver.mvm(tile, top, sample=60 + k).values for k in range(4)], 0)
     wide = driver.mvm(tile, top, sample=70, reads=MOST_READS).values
@@ -314,7 +314,7 @@ def plans_are_their_steps(bench: Bench) -> str:
 
 
 def _plan(rows: int, outputs: int, bits: int, signed: bool, range_code: int) -> Plan:
-    """A column of pixels, each an input code."""
+    """A plan whose image is one column of pixels, each an input code."""
     shapes = ((1, rows, 1), (rows,), (outputs,), (outputs,), (outputs,), (2 * outputs,))
     values, end = list[PlanValue](), 0
     for shape in shapes:

@@ -21,7 +21,7 @@ PACED_S, MOST_FRAMES_S, TRIES = 8.0, 40.0, 3  # time that tells how long all fra
 
 
 def _greeting(versions: tuple[int, int] = VERSIONS, payload: int = 512, window: int = 16) -> Frame:
-    """A hello in a session of its own, of a host of its own."""
+    """A hello frame that opens a new session, as from a new host."""
     hello = Hello(*versions, payload, window, secrets.randbits(32))
     return Frame(RESET_LAST, CONTROL, secrets.randbits(16) or 1, 0, 0, 0, encode(hello))
 
@@ -40,7 +40,7 @@ def _hello(line: FrameLine, payload: int = 512, window: int = 16) -> tuple[int, 
 
 
 def _met(bench: Bench, greeting: Frame, count: int = 1) -> list[bytes]:
-    """Messages that come in the session of a hello which is sent so many times, or more."""
+    """Send a hello ``count`` times or more; returns the frames (or payloads) that arrive in its session."""
     with bench.frames() as line:
         found, sent = list[Frame](), 0
         while sent < count or (len(found) < count and sent < count + TRIES):  # a line may lose a frame
@@ -112,7 +112,7 @@ def garbage_is_dropped(bench: Bench) -> str:
 
 
 def _damaged(frame: Frame) -> list[bytes]:
-    """A frame with one bit of its payload or its checksum wrong, each well framed all the same."""
+    """Copies of a frame with one wrong bit in payload or checksum; their framing is intact."""
     raw = cobs.decode(encode_frame(frame)[1:-1])
     found = []
     for at in (HEADER.size, HEADER.size + 2, -3, -1):  # operation, request id, checksum
@@ -135,7 +135,7 @@ def a_probe_is_acknowledged(bench: Bench) -> str:
 
 
 def _sequences_begin_anew(bench: Bench) -> str:
-    """A message is joined over the last sequence number, 65,535, after which they begin at 0."""
+    """A message spans sequence numbers 65,535 and 0, and is joined correctly."""
     message = encode(Describe(), 1)
     with bench.frames() as line:
         session, _, reply = _hello(line)

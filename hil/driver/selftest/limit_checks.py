@@ -1,7 +1,7 @@
-"""Absolute limits and addresses, each from both sides: what must be refused, and what must not.
+"""Checks of absolute limits and addresses, from both sides: requests beyond are refused, requests within are not.
 
-Writes that are to be refused leave every cell alone, or go a millivolt beyond on one cell: a chip that does not look is
-not hurt by being asked.
+Writes that are to be refused leave every cell alone, or exceed a limit by a millivolt on one cell: a chip that ignores
+its limits is not harmed.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def _millivolts(volts: float) -> int:
 
 
 def _judged(line: MessageLine, asked: list[Asked], refusal: ErrorCode) -> str:
-    """Ask all of it; raises ``CheckFailed`` where the chip does what it must not, or refuses what it must do.
+    """Send all requests; raises ``CheckFailed`` if the chip carries out a forbidden one or refuses an allowed one.
 
-    What is further beyond a limit comes after what is a little beyond it, and only if that was refused.
+    A request far beyond a limit follows one slightly beyond it, and only if that was refused.
     """
     for what, request, may in asked:
         if not may:
@@ -58,7 +58,7 @@ def _judged(line: MessageLine, asked: list[Asked], refusal: ErrorCode) -> str:
 
 
 def _beyond(top: int, bits: int) -> list[int]:
-    """Numbers above a limit in a field of so many bits: one more, twice, and what 15 and 16 bits take for less."""
+    """Numbers above a limit in a field of ``bits`` bits: one more, twice, and values that 16 bits would truncate."""
     return [n for n in sorted({top + 1, 2 * top, 1 << 15, (1 << 16) - 1, (1 << 16) + 1}) if top < n < 1 << bits]
 
 
@@ -176,7 +176,7 @@ def single_pulses(bench: Bench) -> str:
 
 
 def _pulses_go_their_way(bench: Bench, line: MessageLine) -> str:
-    """SET raises conductances and RESET lowers them, as readings tell."""
+    """SET raises conductances and RESET lowers them, by readings."""
     macro, write, limits, unit = bench.spec.macro, bench.spec.write, bench.spec.limits, 100
     cells, means = CellBlock(0, 0, min(4, macro.rows), 0, min(8, macro.columns)), list[float]()
     down = (Polarity.RESET, min(write.reset_stop_v, limits.reset_v))
@@ -208,7 +208,7 @@ def _status_counts(bench: Bench, line: MessageLine) -> None:
 
 
 def writes(bench: Bench) -> str:
-    """A write above a limit of voltage, width or pulses is LIMIT, whichever it is; one at the limits is not."""
+    """A write above a limit of voltage, width or pulses is answered by LIMIT; a write at the limits is done."""
     bench.needs(Capability.PROGRAM_TILE)
     limits = bench.spec.limits
     good = masked_write(bench, CellBlock(0, 0, 1, 0, 1))

@@ -1,4 +1,4 @@
-"""A line to a chip with nothing between: single frames, raw messages, and faults on purpose."""
+"""A direct line to a chip for tests: single frames, raw messages, and deliberate faults."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ OPENS_S, ANSWER_S = 20.0, 60.0  # a chip under emulation may be slow, and compil
 class Heard(NamedTuple):
     """A reply or a sign of progress, with the time at which it came (s, of a monotonic clock).
 
-    ``moved``: the bytes that the line had carried by then, both ways.
+    ``moved``: bytes carried by the line until then, both ways.
     """
 
     at_s: float
@@ -62,7 +62,7 @@ class Heard(NamedTuple):
 
 
 class FrameLine:
-    """Frames out, frames in; no link between."""
+    """Sends and receives single frames, without the link layer."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport, self._reader = transport, FrameReader()
@@ -93,7 +93,7 @@ class MessageLine:
     """Whole messages as bytes over a link that works; any bytes, also wrong ones.
 
     Args:
-        nonce, session: of a host that was there before; None: a new one.
+        nonce, session: those of an earlier host; None: of a new host.
         key: proved at once on a chip that wants it, so that messages are sealed where they must be.
     """
 
@@ -118,7 +118,7 @@ class MessageLine:
             raise
 
     def authorise(self, key: HostKey, level: Level) -> Message:
-        """Prove the key; what the chip answered."""
+        """Prove the key; returns the chip's answer."""
         challenge = self.answer(Challenge()).message
         if not isinstance(challenge, Challenged):
             return challenge
@@ -158,7 +158,7 @@ class MessageLine:
             self._link.send(message if plain else self._sealed(message), channel)
 
     def hear(self, done: Callable[[list[Heard]], bool], within_s: float = ANSWER_S) -> list[Heard]:
-        """Everything that arrives, progress too, until ``done`` with it or for so long."""
+        """All messages that arrive, progress too, until ``done`` accepts them or time is up."""
         heard, give_up_s = list[Heard](), time.monotonic() + within_s
         while not done(heard) and time.monotonic() < give_up_s:
             self._move()
@@ -168,22 +168,21 @@ class MessageLine:
         return heard
 
     def wait_for(self, request_ids: Iterable[int], within_s: float = ANSWER_S) -> bool:
-        """Whether these requests were answered, also before, or are within a time."""
+        """Whether these requests are answered, already or within a time."""
         wanted = {number for number in request_ids if not ends(self.log, number)}
         heard = self.hear(lambda heard: wanted <= {one.reply.request_id for one in ends(heard)}, within_s)
         return wanted <= {one.reply.request_id for one in ends(heard)}
 
     def watch(self, byte_s: float) -> Callable[[Heard], float]:
-        """Tells how long after now an answer came, s, without the time that the line took for the bytes meanwhile.
+        """A function that gives an answer's delay from now, s, less the time that the line needed for its bytes.
 
-        Work that ends has its answer on the line, and what is asked beside it waits until that has passed: a slow line
-        is not a slow chip.
+        So a slow line does not count as a slow chip, while it still carries the answer of other work.
         """
         began_s, moved = time.monotonic(), self.moved
         return lambda heard: heard.at_s - began_s - (heard.moved - moved) * byte_s
 
     def be_silent(self, seconds: float) -> None:
-        """Say nothing for a while, not even that something arrived; then hear what did."""
+        """Send nothing for a while, not even acknowledgements; then process what arrived meanwhile."""
         until_s, late = time.monotonic() + seconds, b""
         while (left_s := until_s - time.monotonic()) > 0:
             late += self._transport.read(CHUNK, min(left_s, 0.1))

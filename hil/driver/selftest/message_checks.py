@@ -28,7 +28,7 @@ FAULTY_REQUESTS, FAULT_SHARE = 40, 0.03  # of frames, for each of three faults
 
 
 def it_describes_itself(bench: Bench) -> str:
-    """It describes itself as its chip file does."""
+    """The chip's description of itself agrees with its chip file."""
     with bench.messages() as line:
         reply = line.get(Describe())
     found = (reply.name, reply.revision, reply.macros, reply.rows, reply.columns, reply.spec_digest.hex())

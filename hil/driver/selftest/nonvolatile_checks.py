@@ -51,7 +51,7 @@ from hil.driver.selftest.safety_checks import ACKNOWLEDGES_S, READ, after_reset,
 
 
 def an_answer_outlives_a_reset(bench: Bench) -> str:
-    """What a chip finished before a reset is answered by the same bytes afterwards, and not done again."""
+    """A request finished before a reset gets the same answer bytes afterwards, and is not carried out again."""
     bench.needs(Capability.JOURNAL, Capability.WAIT, Capability.RESET)
     wait = encode(Wait(2_000_000), 21)
     with bench.messages() as line:
@@ -130,7 +130,7 @@ def _refused(line: MessageLine, message: bytes | Request[Any], what: str = "") -
 
 
 def nothing_without_a_key(bench: Bench) -> str:
-    """Without a proof everybody may look, and neither read, write nor reset."""
+    """Without proof of a key a host may ask for status, but not read cells, write or reset."""
     _guarded(bench)
     requests = _all_that_need_the_key(bench)
     with bench.messages(authorised=False) as line:
@@ -164,7 +164,7 @@ def _all_that_need_the_key(bench: Bench) -> list[Request[Any]]:
 
 
 def rights_end_with_the_host(bench: Bench) -> str:
-    """What one host has proved, the next one has not; no challenge comes twice."""
+    """The rights of one host end when the next one connects; no challenge comes twice."""
     _guarded(bench)
     requests = _all_that_need_the_key(bench)
     with bench.messages() as line:
@@ -178,7 +178,7 @@ def rights_end_with_the_host(bench: Bench) -> str:
 
 
 def seals_are_looked_at(bench: Bench) -> str:
-    """A message that changes something is refused without a seal, with a changed bit, and when it comes again."""
+    """A request that changes the chip is refused without a seal, with a changed bit, and when it is repeated."""
     _guarded(bench)
     with bench.messages() as line:
         sealer = line.sealer
@@ -200,7 +200,7 @@ def seals_are_looked_at(bench: Bench) -> str:
 
 
 def a_wrong_key_is_counted(bench: Bench) -> str:
-    """A wrong proof is refused and counted, a right one ends the count."""
+    """A wrong proof is refused and counted; a right proof clears the count."""
     _guarded(bench)
     assert bench.key is not None
     with bench.messages(authorised=False) as line:

@@ -39,7 +39,7 @@ FAR_PULSES = 2  # of a write whose target no cell reaches
 
 
 def a_level_written_is_read(bench: Bench) -> str:
-    """A level written is a level read."""
+    """A level that is written is read back."""
     macro = bench.spec.macro
     with bench.driver() as driver:
         _, targets = write_tile(driver, bench)
@@ -149,7 +149,7 @@ def _within(seconds: float, each_s: float, most: int, least: int) -> int:
 
 
 def writes_say_what_they_did(bench: Bench) -> str:
-    """Cells that are left alone stay; what is said of the others is so: reached or not, pulses, and their count."""
+    """A write leaves masked cells alone, and its reply is true: cells reached or not, their pulses and the total."""
     bench.needs(Capability.PROGRAM_TILE)
     macro, limits = bench.spec.macro, bench.spec.limits
     cells = CellBlock(0, 0, min(8, macro.rows), 0, min(16, macro.columns))
@@ -201,7 +201,7 @@ def consistent(reply: TileProgrammed, request: ProgramTile) -> None:
 
 
 def pulses_forget_the_program(bench: Bench) -> str:
-    """The digest of the held program is told until anything is written."""
+    """The chip reports the digest of its program until a cell is written."""
     can = bench.needs(Capability.HELD_PROGRAM)
     digest, cell = bytes(range(1, 33)), CellBlock(0, 0, 1, 0, 1)
     written = dataclasses.replace(masked_write(bench, cell), targets=np.full((1, 1), 2000, np.uint16))

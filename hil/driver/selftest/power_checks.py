@@ -32,7 +32,7 @@ NOBODY = "nobody cuts the power: hil board selftest --power-cycle ask, or a comm
 
 
 def memory_outlives_the_power(bench: Bench) -> str:
-    """After a loss of power what was finished is answered by the same bytes, the image is begun, the clock goes on."""
+    """After a power loss, finished requests get the same answer bytes; the image stays; the clock never runs back."""
     can = bench.needs(Capability.JOURNAL, Capability.WAIT)
     digest = secrets.token_bytes(32)
     with bench.messages() as line:
@@ -55,7 +55,7 @@ def memory_outlives_the_power(bench: Bench) -> str:
 
 
 def a_cut_write_leaves_whole_records(bench: Bench) -> str:
-    """Power that fails in the middle of a write leaves the answers of before, whole, or the new one, whole."""
+    """A power failure during a memory write leaves stored answers whole, with or without the newest."""
     bench.needs(Capability.JOURNAL, Capability.PROGRAM_TILE)
     if bench.cut_power is None:
         raise NotTried(NOBODY)

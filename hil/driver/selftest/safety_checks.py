@@ -67,7 +67,7 @@ def _code(message: Message) -> ErrorCode | None:
 
 
 def off_ends_the_work(bench: Bench) -> str:
-    """OUTPUTS_OFF overtakes all work, which is answered STOPPED and is over; STATUS is answered beside it."""
+    """OUTPUTS_OFF overtakes all work, which ends and is answered STOPPED; STATUS is answered during work."""
     capabilities = bench.needs()
     unheeded, late_s = 0, list[float]()
     with bench.messages() as line:
@@ -210,7 +210,7 @@ SAFETY = (off_ends_the_work, outputs_go_off, another_host_finds_them_off, a_rese
 
 
 def silence_switches_off(bench: Bench) -> str:
-    """Without a good frame of the host for 10 s the outputs are off, and are on again with the next work."""
+    """After 10 s without a good frame of the host the outputs are off; they are on again with the next work."""
     bench.needs(Capability.DEAD_MAN)
     with bench.messages() as line:
         line.get(READ)
@@ -225,7 +225,7 @@ def silence_switches_off(bench: Bench) -> str:
 
 
 def work_waits_for_a_silent_host(bench: Bench) -> str:
-    """Work is held up, from 10 s after the last good frame until the host is heard again, and then goes on."""
+    """Work pauses from 10 s after the host's last good frame until the next one, and then continues."""
     bench.needs(Capability.DEAD_MAN)
     certain, least_s = False, float("inf")
     for _ in range(TRIES):
