@@ -1,7 +1,7 @@
 """Errors of ``cim``: one base class, and the kinds that a caller distinguishes (``hil.cli.failures``).
 
-Each error class of the room is one of these kinds and stands beside the code that raises it. A kind
-that Python has a word for (``ValueError``, ``LookupError``) is that too.
+Each error class of the room is one of these kinds and stands beside the code that raises it. A kind that corresponds to
+a built-in error (``ValueError``, ``LookupError``) derives from it too.
 """
 
 from __future__ import annotations

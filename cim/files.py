@@ -85,7 +85,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 
 
 def private_folder(path: str | Path) -> None:
-    """Make a folder that only its owner may enter, its parents as usual; one that is there stays as it is.
+    """Make a folder that only its owner may enter, its parents with usual rights; an existing folder is left as it is.
 
     Raises:
         OSError: it cannot be made.
@@ -130,7 +130,7 @@ def open_regular(path: str | Path) -> BinaryIO:
 
 
 def check_regular(path: str | Path, most_bytes: int | None = None) -> None:
-    """Refuse what ``open_regular`` refuses, and a file above ``most_bytes``: for readers that take names only.
+    """Refuse what ``open_regular`` refuses, and a file above ``most_bytes``: for readers that open paths themselves.
 
     Raises:
         OSError: missing, not regular (``NotRegularFile``), too large (``FileTooLarge``).

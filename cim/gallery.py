@@ -1,8 +1,8 @@
-"""Gallery of chips: what a file says of the number that was measured on its kind (``[evidence]``), and copies.
+"""Shipped chip files: comparison with a published measurement (``[evidence]``), and copies under a new name.
 
     found(load_chip("hermes-2023")).text      # rate_tops 15.8 by this file, 16.1 ± 0.5 published
 
-The number is computed from the models and times of the file as a prediction is, never from ``[evidence]``.
+The number is predicted from the models and times of the file, never taken from ``[evidence]``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MIDDLE = (15.865, 84.135)  # percentiles one standard deviation of a normal to e
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """A published number and what the chip file says of the same quantity."""
+    """A published number, and the prediction of the same quantity from the chip file."""
 
     evidence: MeasuredNumber
     value: float
@@ -47,7 +47,7 @@ class Reproduction:
 
 
 def found(spec: ChipSpec) -> Reproduction | None:
-    """The published number that the file is compared with; None without one."""
+    """Published number of a chip file beside the file's own prediction; None without ``[evidence]``."""
     if spec.evidence is None:
         return None
     value = _of_cells if spec.evidence.quantity in AT_CELLS else _of_product
@@ -55,7 +55,7 @@ def found(spec: ChipSpec) -> Reproduction | None:
 
 
 def of_source(spec: ChipSpec, word: str) -> dict[str, tuple[int, int]]:
-    """How many values of each section have a source that begins with ``word``, and how many it has, by section."""
+    """By section, how many values have a source that begins with ``word``, and how many values there are."""
     every, such = Counter[str](), Counter[str]()
     for field, source in spec.provenance.items():
         section = field.split(".")[0]
@@ -65,18 +65,18 @@ def of_source(spec: ChipSpec, word: str) -> dict[str, tuple[int, int]]:
 
 
 def check_name(name: str) -> None:
-    """Raises ``CimUsageError`` for a name that no chip can have."""
+    """Raise ``CimUsageError`` for a name that is not allowed for a chip."""
     if not re.fullmatch(r"[\w.-]{1,64}", name):
         raise CimUsageError(f"{name!r:.80} is not the name of a chip: letters, digits, dots and dashes, at most 64")
 
 
 def own_copy(chip: str, name: str) -> str:
-    """Text of a chip file under a name of one's own.
+    """Text of a copy of ``chip``'s file under another ``name``.
 
     ``[evidence]`` is left out: it was measured on other chips.
 
     Raises:
-        CimUsageError: the name is none that a chip can have.
+        CimUsageError: the name is not allowed for a chip.
     """
     check_name(name)
     text, _ = chip_text(chip)

@@ -1,4 +1,4 @@
-"""Untrusted HDF5: opened only when everything in it lies in it, is plain, and fits the memory meant for it.
+"""Untrusted HDF5 files: opened only if they hold plain data, link to no other file, and fit a memory limit.
 
 A small file can promise terabytes (fill values, compression), name other files (external and
 virtual data sets, links), and hold types that run long or allocate. ``open_hdf5`` looks at every
@@ -28,7 +28,7 @@ _PLAIN = "iufbS"
 
 
 class UnsafeHdf5(CimFileError, OSError):
-    """A file that leads outside itself, or promises more than it should; field ``reason``."""
+    """A file links to other files, holds data other than plain numbers, or exceeds a limit; field ``reason``."""
 
     def __init__(self, path: str | Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -44,17 +44,17 @@ def open_hdf5(
     *,
     records: bool = False,
 ) -> Iterator[Any]:
-    """Open a file for reading, once all of it was looked at.
+    """Open a file for reading after all its links, data sets and attributes have been checked.
 
     Args:
-        most_bytes: size of the file.
-        most_unpacked: bytes of all data sets together, unpacked; None: ``SMALL_BYTES``, or
-            ``MOST_RATIO`` times what is stored, whichever is more.
-        most_objects: groups and data sets in it, each time that one is named.
+        most_bytes: largest size of the file.
+        most_unpacked: largest sum of unpacked bytes of all data sets; None: ``SMALL_BYTES`` or ``MOST_RATIO`` times the
+            stored bytes, whichever is more.
+        most_objects: largest number of links to groups and data sets.
         records: data sets may be tables whose fields are plain numbers.
 
     Raises:
-        UnsafeHdf5: it leads outside itself or promises too much.
+        UnsafeHdf5: the file links to other files, holds data other than plain numbers, or exceeds a limit.
         OSError: missing, not regular, too large, no HDF5.
     """
     check_regular(path, most_bytes)
@@ -99,7 +99,7 @@ def _check(file: Any, most_unpacked: int | None, most_objects: int, records: boo
 
 
 def _check_data(file: Any, name: str, data: Any, records: bool) -> tuple[int, int]:
-    """Bytes unpacked and stored."""
+    """Unpacked and stored bytes of data set ``data``; ``UnsafeHdf5`` where it is not plain."""
     kind = data.id.get_type()
     if data.dtype.kind not in _PLAIN or data.dtype.subdtype is not None or isinstance(kind, h5py.h5t.TypeEnumID):
         plain_bool = data.dtype == np.bool_  # an enumeration of two to HDF5

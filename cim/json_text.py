@@ -28,6 +28,6 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def _parts(value: Any) -> list[Any]:
-    """The lists and objects directly inside, an empty one included."""
+    """Lists and objects that are direct elements of ``value``, empty ones included."""
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return [part for part in inside if isinstance(part, list | dict)]

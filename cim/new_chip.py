@@ -1,4 +1,4 @@
-"""Chip files from ten answers about an array; the beliefs are ranges over what the shipped files of RRAM chips say.
+"""Chip files from answers to ten questions; [models] gets ranges over the values in shipped files of RRAM chips.
 
 text = new_chip("mine", {"rows": "25", "columns": "25", "converter": "6:20"}, told="assumed: our data sheet")
 """
@@ -35,7 +35,7 @@ from cim.record.calibration import CalibrationRecord
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One fact of an array: its question, its value where nobody states one, and the fields that follow from it."""
+    """One fact of an array: its question, its default value, and the fields of a chip file that follow from it."""
 
     words: str
     usual: str
@@ -108,11 +108,11 @@ def new_chip(
     """Text of a chip file from answers by the keys of ``QUESTIONS``.
 
     Args:
-        told: source of the answers, as a chip file says it.
+        told: source of the answers, as chip files state sources ("assumed: …").
         cells: record of measured cells (``hil chip fit``), which gives levels, programming errors and read noise.
 
     Raises:
-        CimUsageError: an unknown key, or answers that make no chip.
+        CimUsageError: an unknown key, or answers of which no valid chip file can be made.
 
     Example:
         >>> parse_chip(new_chip("mine", {"rows": "25", "columns": "24"}), "mine.toml").macro.outputs
@@ -188,13 +188,13 @@ def _macro(base: MacroSpec, facts: Mapping[str, Any]) -> MacroSpec:
 
 
 def _unit(name: str, macro: MacroSpec) -> float:
-    """The quantity that a value is a share of: the converter's scale, the squared span of the levels, or 1."""
+    """Scale by which a value of [models] is normalised: the converter's scale, the squared level span, or 1."""
     span = macro.levels_us[-1] - macro.levels_us[0]
     return float(1 << macro.adc.bits) if name in OF_SCALE else span**2 if name == "read_variance_us2" else 1.0
 
 
 def _beliefs(base: ChipSpec, macro: MacroSpec) -> tuple[ModelSpec, dict[str, str]]:
-    """Values and ranges of [models]: median, least and most of the shipped files of RRAM chips, at their scales."""
+    """Values and ranges of [models]: median and extremes over shipped files of RRAM chips, scaled to this macro."""
     files = [spec for spec in map(load_chip, chip_names()) if spec.models and "RRAM" in spec.technology]
     values: dict[str, Any] = {}
     ranges, sources = dict[str, tuple[float, float]](), dict[str, str]()

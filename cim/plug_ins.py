@@ -30,7 +30,7 @@ def load(entry: EntryPoint) -> Any:
 def installed(
     group: str, ours: Mapping[str, str], is_one: Callable[[EntryPoint, Any], bool]
 ) -> Iterator[tuple[EntryPoint, Any]]:
-    """Each entry point of a group, ours first, with what it names; a note is logged of one that is left out."""
+    """Entry points of a group with their loaded objects, built-in ones first; a broken one is logged and left out."""
     for entry in (*(EntryPoint(*item, group) for item in ours.items()), *entry_points(group=group)):
         try:
             found = load(entry)

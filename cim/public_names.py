@@ -25,7 +25,7 @@ def imported(package: str, homes: Mapping[str, str], name: str) -> Any:
     """A public name, imported when it is first used.
 
     Raises:
-        AttributeError: it is none.
+        AttributeError: the package has no public name ``name``.
     """
     if name not in homes:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
 """Untrusted TOML: parsed within limits, each key with its line, for chip files, spaces and cost models.
 
-What Python's own reader answers with a crash or with minutes of work (thousands of digits, deep
-nesting, keys of thousands of parts) is refused before that reader sees it.
+Texts that crash Python's own parser or keep it busy for minutes (thousands of digits, deep nesting, keys of thousands
+of parts) are refused before it reads them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class TomlFile:
     lines: Mapping[str, int]
 
     def line(self, field: str) -> int:
-        """Line of a field, else of the section that it would stand in, else the first."""
+        """Line of a field; where the file lacks it, line of its section; else the first line."""
         while field and field not in self.lines:
             field = field.rpartition(".")[0]
         return self.lines.get(field, 1)

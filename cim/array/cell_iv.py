@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class CellCurrent:
-    """k by conductance, arrays (points,): ``conductance_us`` ascending, ``k_per_v2`` in V⁻²."""
+    """Coefficient k of I = G V (1 + k V²) against conductance, arrays (points,) in V⁻² and ascending µS."""
 
     conductance_us: Floats
     k_per_v2: Floats
@@ -35,7 +35,7 @@ class CellCurrent:
             raise ValueError(f"cell current: k {self.k_per_v2.shape}, conductances {self.conductance_us.shape}")
 
     def k_at(self, conductance_us: NDArray[np.floating]) -> Floats:
-        """k at any conductance, linear in its logarithm between points, constant outside; V⁻²."""
+        """Coefficient k in V⁻², linear in ln(conductance) between the points, constant beyond them."""
         x = np.log(np.maximum(conductance_us, 1e-6))
         return np.asarray(np.interp(x, np.log(np.maximum(self.conductance_us, 1e-6)), self.k_per_v2))
 
@@ -50,7 +50,7 @@ def amplitude_parts(
 
         G₁ = G / (1 + k V_drive²),    G₃ = G₁ k V_drive² / U²
 
-    Shapes of ``conductance_us``, µS, as read at the drive voltage: u = U gives the cell as it was read.
+    Both parts are in µS and have the shape of ``conductance_us``, the conductances read at V_drive, that is at u = U.
 
     Example: G = 10 µS, k = 2 V⁻², V = 0.2 V, U = 3: 9.259 and 0.0823 µS; at u = 1, 9.342 µS.
     """
@@ -60,13 +60,13 @@ def amplitude_parts(
 
 
 def levels_current(levels_us: Sequence[float], k_per_v2: Sequence[float]) -> CellCurrent:
-    """The law of a chip file: one k for each level (``cell.iv = "cubic"``); no k: a linear cell."""
+    """Current law of a chip file (``cell.iv = "cubic"``): one k for each level; without k the cells are linear."""
     k = np.asarray(k_per_v2 if len(k_per_v2) else np.zeros(len(levels_us)), np.float64)
     return CellCurrent(np.asarray(levels_us, np.float64), k, np.zeros(len(k)))
 
 
 def unit_parts(spec: MacroSpec, halves_us: NDArray[np.floating]) -> tuple[Floats, Floats | None]:
-    """Cells' part of a read at u units, G₁ u + G₃ u³; shapes of ``halves_us``, µS as the chip reads its cells.
+    """Coefficients G₁ and G₃ of a cell's current at u input units, G₁ u + G₃ u³, in µS and the shape of ``halves_us``.
 
     G₃ is None where every input meets a cell at one voltage: linear cells, pulses, one-bit reads. Elsewhere
     u = U gives a cell as it was read, at the same voltage.

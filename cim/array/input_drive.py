@@ -2,10 +2,9 @@
 
     y = Σ_r G_r · d[u_r]        d[0] = 0, d[U] = U
 
-A row driver (DAC, or pulse generator) of U steps makes errors in between. What it does at full
-drive is part of the read voltage or of the pulse, the same in all currents, and cannot be told
-from the columns' gains: so the table's ends are exact by definition, and d is in steps of the
-line between them. One table is for all rows and macros of a chip. One-bit reads need none.
+A row driver (DAC, or pulse generator) of U steps makes errors in between. An error at full drive scales all currents
+alike and cannot be separated from the gains of the columns: so d[0] and d[U] are exact by definition, and d is in steps
+of the line between them. One table holds for all rows and macros of a chip. One-bit reads need no table.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class InputDrive:
-    """d and its standard error for the units 0 … U, arrays (U + 1,), steps.
+    """Drive d[u] of a row and its standard error for the input units u = 0 … U, arrays (U + 1,), in steps.
 
     Example: ``units`` (0, 1.1, 1.9, 3): of four levels the lower step is 0.1 too large, the middle one 0.2 too small.
     """
@@ -49,10 +48,10 @@ class InputDrive:
 
 
 def check_drive(spec: MacroSpec, drive: InputDrive | None) -> None:
-    """Refuse a table that is not of this macro's inputs.
+    """Refuse a drive table whose number of input units differs from that of the macro.
 
     Raises:
-        ValueError: with the units that the table has and the largest that the macro drives.
+        ValueError: the message names the units of the table and those of the macro.
     """
     if drive is not None and len(drive.units) != max_unit(spec) + 1:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Ladders of gated columns as a numba kernel: the recursion of ``cim.array.wires.ladder_sums``, with its bits.
+"""Ladders of gated columns as a numba kernel: same results, bit for bit, as ``cim.array.wires.ladder_sums``.
 
 Lines lie side by side, so that a vector register holds a node of several of them, and no array of vectors times
 lines times rows is made. Imports numba and compiles at first use (cached on disk): import this module late.
@@ -17,10 +17,10 @@ MICRO = 1e-6
 
 @njit(**_options)
 def admittances(drive: Any, load: Any, falls: Any, out: Any) -> None:
-    """Y of every vector and line where each drive is 1 V, µS.
+    """Admittance of each line at the converter for every input vector, µS: the current at 1 V on all driven cells.
 
     Args:
-        drive: (vectors, rows) how far each row's cells conduct, not negative, farthest row first.
+        drive: (vectors, rows) share 0 … 1 of full drive at which each row's cells conduct, farthest row first.
         load: (rows, lines) µS; ``falls`` (rows,) ohm of both lines to the next row.
         out: (vectors, lines), filled.
     """
@@ -39,9 +39,9 @@ def admittances(drive: Any, load: Any, falls: Any, out: Any) -> None:
 
 @njit(**_options)
 def currents(drive: Any, load: Any, net: Any, falls: Any, out: Any) -> None:
-    """J of every vector and line, µS times volts: ``drive`` may be below zero, ``net`` (rows, lines) is what it drives.
+    """Current of each line at the converter for every input vector, µS times volts, where drives may be negative.
 
-    Other arguments as of ``admittances``.
+    ``net`` (rows, lines) µS: cells that drive current; the other arguments are those of ``admittances``.
     """
     vectors, rows, lines = drive.shape[0], load.shape[0], load.shape[1]
     y, j = np.empty(lines), np.empty(lines)
@@ -62,7 +62,7 @@ def currents(drive: Any, load: Any, net: Any, falls: Any, out: Any) -> None:
 
 @njit(**_options)
 def voltages(per_row: Any, resistance: Any) -> Any:
-    """``cim.array.wire_law.mean_voltages``: (steps, rows) of loads (steps,) and resistances (rows,)."""
+    """Node voltages (steps, rows) of ladders; see ``cim.array.wire_law.mean_voltages`` for loads and resistances."""
     steps, rows = per_row.size, resistance.size
     found = np.empty((steps, rows))
     for s in range(steps):
@@ -81,9 +81,9 @@ def grouped(per_row: Any, resistance: Any, group: int, power: int) -> Any:
     """Ladder voltages as means over groups of rows, the input of ``cim.array.wire_segments.segment_law``.
 
     Returns:
-        (steps, segments) of the arriving share w^power, of w² and of the place along the line (the place after the
-        last group is its end: one column more); (steps,) mean arriving share; w and place (rows, and its end) of the
-        step in the middle.
+        means over groups, (steps, segments), of the arriving share w^power, of w² and of the position along the line
+        (with one more column for the line's end); (steps,) mean arriving share; w (rows,) and position (rows + 1,) of
+        the middle step.
     """
     w = voltages(per_row, resistance)
     steps, rows = w.shape

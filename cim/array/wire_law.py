@@ -84,7 +84,7 @@ def conversion_cells(spec: MacroSpec, halves_us: NDArray[np.floating]) -> Floats
 
 
 def conversion_line(spec: MacroSpec, halves_us: NDArray[np.floating]) -> Line:
-    """Loads of each conversion and how they act."""
+    """Load of each conversion's lines per driven row, and the constants of the wire law for the encoding."""
     signed = spec.inputs.coding is InputCoding.TERNARY
     if not (spec.paired and spec.pair_subtraction is PairSubtraction.ANALOG):
         return Line(conversion_cells(spec, halves_us), 1, not signed, 1 if signed else 2, 1.0)
@@ -111,7 +111,7 @@ def line_gaps(
 def _gaps_of(
     word_lines: tuple[tuple[int, ...], ...], array_rows: int, end: WireEnd
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """``line_gaps`` of these word lines; every chip of a kind asks for the same few, so nobody may write to them."""
+    """Cached ``line_gaps`` of these word lines; the arrays are read-only, since all chips of one kind share them."""
     lines = np.array([sum(w) / len(w) for w in word_lines])
     distance = lines + 1.0 if end is WireEnd.FIRST else array_rows - lines
     order = np.argsort(-distance, kind="stable").astype(np.int64)
@@ -193,11 +193,11 @@ def wire_table(
 
 
 def mean_voltages(per_row: Floats, resistance: Floats) -> Floats:
-    """Voltages (steps, rows) of ladders with one load in all nodes, 1 at the end; the last node is nearest.
+    """Node voltages (steps, rows) of ladders with equal loads, relative to 1 at the converter; the last row is nearest.
 
     Args:
         per_row: (steps,) load of every node.
-        resistance: (rows,) of the piece from each node to the next, the last to the end; times load a number.
+        resistance: (rows,) from each node to the next, of the last node to the end; resistance · load is without unit.
     """
     from cim.array.ladder_kernel import voltages  # numba is large
 
@@ -219,7 +219,7 @@ def wired_sums_us(
     Cubic cells (``cim.array.cell_iv``) load the lines as they do on average.
 
     Args:
-        units: what rows are driven with in one read, (vectors, rows).
+        units: input units of the rows in one read, (vectors, rows).
         group: rows whose sums are formed at once.
         mean_load: take for T_g what the n_g driven rows of the group hang on the column on average,
             ``load_us`` · n_g: needs no sums of loads. Coarser.

@@ -10,9 +10,9 @@ conductances says everything:
 
 ``effective_conductances`` gives E exactly.
 
-*Gated* (1T1R, inputs on the gates): a cell that is not driven hangs on nothing, so every input makes
-another network. Each column is a ladder of its own: ``ladder_sums`` solves it for any drive,
-``gated_sums_us`` for the reads of a tile; ``cim.array.wire_law`` is the fast law.
+*Gated* (1T1R, inputs on the gates): a cell that is not driven is disconnected, so the network depends on the input.
+Each column is a ladder of its own: ``ladder_sums`` solves it for any drive, ``gated_sums_us`` for the reads of a tile;
+``cim.array.wire_law`` is the fast law.
 
 Ohms are per cell pitch. A line's end lies one pitch beyond its last cell.
 """
@@ -215,16 +215,14 @@ def gated_sums_us(
     lead = spec.rows + 1.0 - float(gaps.sum()) if source_opposite else None
 
     def driven(u: Floats, cells: Callable[[Floats], Floats]) -> Floats:
-        """Currents of the rows, (vectors, lines, rows): each line's ``cells`` (rows, lines) at u (rows, vectors, 1)."""
+        """Currents (vectors, lines, rows) of ``cells`` at ``u`` (rows, vectors, 1), the share of full drive."""
         sums = u * cells(linear)[order, None]
         if cubic is not None:
             sums = sums + (unit * unit) * u**3 * cells(cubic)[order, None]
         return np.moveaxis(sums, 0, -1)
 
     def column(load: Callable[[Floats], Floats], net: Callable[[Floats], Floats] | None = None) -> Floats:
-        """Ladders of one line per column of ``load`` (rows, lines), some vectors at a time to stay in the cache.
-
-        Load and net drive are taken out of halves (2, rows, outputs)."""
+        """Solve the ladder of each line; ``load`` and ``net`` map half conductances to those of lines (rows, lines)."""
         net = load if net is None and signed else net
         if cubic is None and lead is None:
             from cim.array.ladder_kernel import admittances, currents  # numba is large
@@ -282,7 +280,7 @@ def converted_sums_us(
     wire: Wire,
     output0: int = 0,
 ) -> Floats:
-    """Converted sums as the simulator believes them: the law for gated arrays, the exact matrix for row-driven ones."""
+    """Converted sums with simulated wire loss: approximate law for gated arrays, exact for row-driven ones."""
     if spec.word_line is WordLine.GATE:
         return wired_sums_us(spec, row0, halves_us, units, wire)
     u = np.asarray(units, np.float64)

@@ -36,7 +36,7 @@ TOP = 1.1  # no cell is believed above this multiple of the highest level, as in
 
 
 class RankedErrors:
-    """Errors at ``RANKS`` of one law, by age and target: what the arrays of a chip have in common."""
+    """Errors of one law at the normal scores ``RANKS``, by age and target, cached: all arrays of a chip share them."""
 
     def __init__(self, law: ProgrammingLaw) -> None:
         self.law = law
@@ -44,7 +44,7 @@ class RankedErrors:
         self._tables: dict[tuple[tuple[int, ...], bytes], Floats] = {}
 
     def table(self, levels_us: Floats, ages_s: Floats) -> Floats:
-        """Rows of errors, (ages, levels, ranks) µS."""
+        """Errors at every age, level and normal score of ``RANKS``, (ages, levels, ranks) µS."""
         ages = np.rint(np.log10(np.maximum(ages_s, 1e-12)) / AGE_STEP).astype(np.int64).tolist()
         key = (tuple(ages), levels_us.tobytes())
         if key not in self._tables:
@@ -60,15 +60,15 @@ class RankedErrors:
 class CellHistory:
     """An array of cells from their programming on. Time runs forward only.
 
-    Whoever reads the cells adds the noise of a read. Where the law holds one read (``memory_fresh_share`` > 0), each
-    read draws that share of the rank anew.
+    Read noise is not included: the caller adds it. Where the law was fitted to noisy single reads
+    (``memory_fresh_share`` > 0), each read draws that share of the rank anew.
 
     Args:
         targets_us: any shape, µS; all cells are programmed at ``now_s``.
         law: of this chip (draw it with ``redraw_law`` for a virtual one).
         stuck_us: conductance of stuck cells, NaN elsewhere; None: no cell is stuck.
         thermal: coefficients; with them ``set_temperature`` speeds relaxation and scales G.
-        ranked: of the same law, where other arrays follow it too; None: this one is alone.
+        ranked: error tables that arrays of the same law share; None: the array makes its own.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class CellHistory:
     def refresh(self, which: Mask, time_s: float, targets_us: NDArray[np.floating] | None = None) -> None:
         """Write the cells ``which`` again at ``time_s``: a new walk from age 0, a new chance to miss the window.
 
-        ``targets_us``: of the cells that are written, in order; None: those that they have.
+        ``targets_us``: new targets of the rewritten cells, (cells rewritten,); None: targets stay as they are.
         """
         self.advance(time_s)
         which = np.asarray(which)
@@ -172,11 +172,11 @@ class CellHistory:
         self._temperature_c = temperature_c
 
     def _of_cells(self, values: Floats) -> Floats | np.float64:
-        """Values of the times of writing, spread to the cells that were written then."""
+        """Spread values (writings,), one for each time of writing, to the cells written at that time."""
         return np.float64(values[0]) if len(values) == 1 else values[self._writing]
 
     def _at_rank(self, share: float, new: Floats | float) -> Floats:
-        """Conductances of cells whose rank is ``share`` of that of their walk, and ``new``."""
+        """Conductances of cells, µS, at the normal score z = ``share`` · (score of the walk) + ``new``."""
         z = share * self._walk / self._of_cells(np.sqrt(self._clocks)) + new
         cells = np.clip(self.targets_us + self._errors(z), 0.0, TOP * float(self.law.levels_us[-1]))
         cells = np.where(np.isnan(self._stuck), cells, self._stuck)
@@ -185,7 +185,7 @@ class CellHistory:
         return np.asarray(cells)
 
     def _errors(self, z: Floats) -> Floats:
-        """Errors of cells of rank ``z``, µS: those of one age and target share one law."""
+        """Errors of cells at normal scores ``z``, µS; cells of equal age and target share one law."""
         levels = len(self._levels_us)
         if levels > MOST_LEVELS or (self._alone and levels * len(RANKS) >= z.size):
             ages = np.broadcast_to(self._of_cells(self._ages_s), z.shape)
@@ -208,7 +208,7 @@ def _numbered(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.unsignedin
 
 
 def between_ranks(table: Floats, row: NDArray[np.intp], z: Floats) -> Floats:
-    """Errors of rank ``z`` off the rows ``row`` of a table whose last axis is ``RANKS``, µS.
+    """Errors at normal scores ``z``, µS, interpolated in row ``row`` of an error table whose last axis is ``RANKS``.
 
     The straight line between two ranks is off by less than 0.002 µS within 3.5 sigma.
     """

@@ -1,15 +1,15 @@
 """Read noise that lasts: how far it moves cells from their read-back to the tune, and on to inference.
 
-A chip is read back, tuned and asked within minutes. Averaged reads follow each other closely, so flicker F and
-telegraph noise T (``cim.cells.read_noise``) stand in their mean as they were then, and no averaging tells them from
-the cell. Later they stand elsewhere:
+Read-back, tuning and inference follow each other within minutes. Averaged reads lie close together in time, so flicker
+F and telegraph noise T (``cim.cells.read_noise``) of that moment remain in their mean and look like conductance of the
+cell. Later both have changed:
 
     ΔG(t) = F(t) − F(0) + T(t) − T(0),    Var ΔF(t) = D(t),    Cov(ΔF(s), ΔF(t)) = (D(s) + D(t) − D(|t − s|)) / 2
 
-per cell, once a virtual chip, D(t) the growth of the variance of a difference by flicker. Every read at one of the
-moments sees the same ΔG: that is what lasts.
+per cell, once a virtual chip, D(t) the growth of the variance of a difference by flicker. All reads at one moment see
+the same ΔG.
 
-Example: flicker of 0.04 µS² a decade from 1 ms on: a minute after the read-back a cell stands 0.44 µS elsewhere.
+Example: flicker of 0.04 µS² a decade from 1 ms on: a minute after the read-back a cell has moved by 0.44 µS (rms).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CLEAR = 3.0  # flicker of all levels together within so many standard errors is 
 
 
 class Moment(enum.IntEnum):
-    """The two occasions after its read-back at which a chip computes: for the tune, and for the images that count."""
+    """The two times after read-back at which a chip computes: tuning, and inference on the test images."""
 
     TUNE = 0
     INFERENCE = 1
@@ -35,13 +35,13 @@ AFTER_S = {Moment.TUNE: 60.0, Moment.INFERENCE: 300.0}  # tenfold longer is one 
 
 
 def lasts(noise: ReadNoise) -> bool:
-    """Whether any of this read noise lasts, beyond the error of its measurement."""
+    """Whether flicker is clear of its measurement error, or any cell has telegraph noise."""
     flicker, error = float(noise.flicker_us2.sum()), float(np.sqrt((noise.flicker_se_us2**2).sum()))
     return bool(flicker > CLEAR * error or (noise.telegraph_share * noise.telegraph_us).any())
 
 
 def lasting_shifts(noise: ReadNoise, cells_us: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.float32]:
-    """ΔG of cells at each ``Moment``, float32 (moments, *cells) µS; NaN where ``cells_us`` is."""
+    """Change ΔG of each cell since read-back, float32 (moments, *cells) µS; NaN where ``cells_us`` is NaN."""
     cells = np.asarray(cells_us, np.float64)
     times = np.array([AFTER_S[moment] for moment in Moment])
     apart = np.abs(times[:, None] - times)
@@ -55,7 +55,7 @@ def lasting_shifts(noise: ReadNoise, cells_us: NDArray[np.floating], rng: np.ran
 
 
 def _jumps(noise: ReadNoise, cells_us: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """T(t) − T(0) at each ``Moment``, (moments, *cells) µS: two-state chains, each at a rate of its own."""
+    """T(t) − T(0) at each ``Moment``, (moments, *cells) µS: two-state chains, each with a rate of its own."""
     shape = cells_us.shape
     share, step_us = (np.interp(cells_us, noise.levels_us, t) for t in (noise.telegraph_share, noise.telegraph_us))
     step_us = np.where(rng.random(shape) < share, step_us, 0.0)
@@ -71,8 +71,8 @@ def _jumps(noise: ReadNoise, cells_us: NDArray[np.float64], rng: np.random.Gener
 
 
 def lasting_variance_us2(noise: ReadNoise, cells_us: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Variance of ΔG from a read-back to inference, by cell, µS²: that of two read-backs so far apart, whatever was
-    averaged in each."""
+    """Variance of ΔG between read-back and inference by cell, µS²; it does not depend on how many reads were
+    averaged."""
     if not lasts(noise):
         return np.zeros(np.shape(cells_us))
     return noise.difference_variance(cells_us, AFTER_S[Moment.INFERENCE]) - 2.0 * noise.at(cells_us)

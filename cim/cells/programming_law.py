@@ -177,8 +177,8 @@ def _law_of(law: ProgrammingLaw, targets: Floats, age_s: float) -> Law:
 
 @functools.lru_cache(maxsize=16)
 def _at_age(law: ProgrammingLaw, age_s: float) -> tuple[Floats, NDArray[np.int64], Callable[[Floats], Floats]]:
-    """Weights of the ages, which of them count, and the tables of loc, ln df, skew, logit and ln scale at the ages
-    that count along the levels; macro after macro asks for the same."""
+    """Weights of the law's ages, indices of ages with weight, and tables of loc, ln df, skew, logit and ln scale
+    along the levels at those ages; cached, since all macros use the same."""
     weights = time_weights(law.ages_s, age_s)
     inside = np.clip(weights, 0.0, 1.0)  # df and share are not extrapolated
     used = np.flatnonzero(weights)
@@ -217,7 +217,7 @@ def along_levels(levels_us: Floats, tables: Floats, targets_us: Floats) -> Float
 
 
 def level_curves(levels_us: Floats, tables: Floats) -> Callable[[Floats], Floats]:
-    """``along_levels`` of these tables, as a function of targets."""
+    """``along_levels`` of these tables, as a function of the targets in µS."""
     if len(levels_us) > 2:
         spline = CubicSpline(levels_us, tables, bc_type="natural")
         return lambda targets_us: np.asarray(spline(targets_us))

@@ -1,4 +1,4 @@
-"""The part of a cell's conductance that changes from read to read, and how it remembers.
+"""Read noise: the part of a cell's conductance that changes from read to read, and its correlation over time.
 
 One reading of a cell at time t is
 

@@ -56,7 +56,7 @@ class Law:
         return np.asarray(np.where(right, 1.0 - above * beyond, (1.0 - above) * beyond))
 
     def quantile(self, z: NDArray[np.floating]) -> Floats:
-        """The error at the place of a standard normal ``z``: same probability below it."""
+        """The error with the same probability below it as the standard normal score ``z``, µS."""
         z = np.clip(z, -FARTHEST, FARTHEST)
         kappa = np.exp(self.skew)
         above = kappa**2 / (1.0 + kappa**2)
@@ -67,7 +67,7 @@ class Law:
         return np.asarray(self.loc_us + np.where(right, kappa, -1.0 / kappa) * self.scale_us * u)
 
     def score(self, errors_us: NDArray[np.floating]) -> Floats:
-        """Standard normal of the same rank as each error, the inverse of ``quantile``."""
+        """Standard normal score of the same probability as each error; the inverse of ``quantile``."""
         kappa = np.exp(self.skew)
         above = kappa**2 / (1.0 + kappa**2)
         away = np.asarray(errors_us, np.float64) - self.loc_us

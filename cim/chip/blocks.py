@@ -9,7 +9,7 @@ Block = tuple[range, range]
 
 
 def bands(rows: int, copies: int) -> tuple[range, ...]:
-    """``rows`` things in ``copies`` runs whose lengths differ by at most one, longer first.
+    """Lengths of ``copies`` bands that cut ``rows`` rows and differ by at most one row, longer bands first.
 
     Example: 10 rows in 4 bands are 3, 3, 2, 2.
     """

@@ -21,7 +21,7 @@ class Plane:
 
 
 class CodeOutOfRange(CimUsageError, ValueError):
-    """Input codes do not fit their width, or the chip takes no such codes."""
+    """An input code does not fit its bit width, or the chip takes no signed codes."""
 
 
 def input_planes(inputs: InputSpec, bits: int, signed: bool) -> tuple[Plane, ...]:
@@ -153,7 +153,7 @@ def shift_add(codes: NDArray[np.integer], spec: MacroSpec, planes: tuple[Plane, 
 
 
 def sum_limits(spec: MacroSpec, planes: tuple[Plane, ...], reads: int = 1) -> tuple[int, int]:
-    """Lowest and highest sum that ``shift_add`` gives, of so many reads added up.
+    """Lowest and highest sum that ``shift_add`` gives, times the number of repeated ``reads`` that are added.
 
     Example: 8 signed bits, planes of weight 1 and 2: -384 to 381.
     """

@@ -27,8 +27,8 @@ class Correction:
     shift: int
 
     def of_reads(self, reads: int) -> Correction:
-        """The correction for codes summed over ``reads`` reads and Σ inputs summed as often; it gives the level sums
-        of all."""
+        """Correction for the sum of ``reads`` reads, with codes and Σ inputs added over them; it gives their summed
+        level sums."""
         return self if reads == 1 else replace(self, offset=self.offset * reads)
 
 
@@ -80,7 +80,7 @@ def float_correction(
 def digital_terms(
     spec: MacroSpec, levels: NDArray[np.integer] | NDArray[np.floating], input_bits: int, input_signed: bool
 ) -> tuple[NDArray[np.float64], float]:
-    """Digital terms that no chip measures, in levels: (offset per output (outputs,), input gain).
+    """Correction terms known without measurement, in levels: (offset of each output, (outputs,); input gain).
 
     Offset inputs add 2^(b−1) to every code, so 2^(b−1) · Σ levels leaves each output.
     Single-ended cells rest at the middle level on top of the ground conductance, so

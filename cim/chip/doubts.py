@@ -1,6 +1,6 @@
-"""Doubts about a chip file that loads: values of another unit, noises beyond what a circuit has, beliefs without range.
+"""Unlikely values in a valid chip file: wrong units, noise beyond that of circuits, model values without a range.
 
-What no chip can be is refused when the file is read (``cim.chip.schema``); what is only unlikely is listed here.
+Impossible values are refused when the file is read (``cim.chip.schema``); only unlikely ones are listed here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def doubts(spec: ChipSpec) -> list[tuple[str, str]]:
 
 
 def beliefs(spec: ChipSpec) -> dict[str, list[str]]:
-    """Numbers of [models] by what they rest on: a range, a measurement or publication, neither, or no line at all."""
+    """Numbers of section [models] by evidence: with a range, measured or published, with neither, absent."""
     found: dict[str, list[str]] = {"range": [], "measured or published": [], "no range": [], "not in the file": []}
     for key in () if spec.models is None else SECTIONS["models"]:
         source, value = spec.provenance.get(f"models.{key}", ""), getattr(spec.models, key)
@@ -76,6 +76,6 @@ def _noises(spec: ChipSpec) -> Iterator[tuple[bool, str, str]]:
 
 
 def ends_of(models: ModelSpec, name: str) -> tuple[float, float]:
-    """Lowest and highest of a value; both the value itself where it has no range."""
+    """Lowest and highest value of field ``name`` in [models]; both are the value itself where it has no range."""
     value = float(getattr(models, name))
     return models.ranges.get(name, (value, value))

@@ -1,6 +1,6 @@
-"""MeasuredNumber of a chip file: one number that was measured on chips of this kind and published, and its error.
+"""Published measurement of a chip file: one number that was measured on chips of this kind, and its error.
 
-What the file says of the same quantity is computed from everything else in it (``cim.gallery``), never from here.
+The same quantity is computed from the file's other sections (``cim.gallery``), never from this number.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 class Quantity(enum.StrEnum):
-    """Quantity that a publication measured and a chip file says something of."""
+    """Kind of a published measurement that can also be computed from a chip file."""
 
     CELL_SIGMA = "cell_sigma_us"  # spread of cells of one target at one age: half of what holds the middle 68.27 %
     CELL_MEAN = "cell_mean_us"  # mean of conductance − target, likewise
@@ -24,7 +24,7 @@ AT_CELLS = (Quantity.CELL_SIGMA, Quantity.CELL_MEAN)
 
 @dataclass(frozen=True, slots=True)
 class MeasuredNumber:
-    """The published number ``value`` ± ``error`` and where it holds; what does not apply is 0.
+    """The published number ``value`` ± ``error`` and its conditions; a condition that does not apply is 0.
 
     ``level_us`` and ``age_s`` are those of the cells, ``input_bits`` those of a product (0: the widest), which
     ``input_signed`` says to be with or without sign. ``fitted``: values of the file come from the same measurement, so

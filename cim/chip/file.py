@@ -95,7 +95,7 @@ def load_chip(name_or_path: str | Path, *, macros: int | None = None) -> ChipSpe
 
 
 def is_cost_model(name_or_path: str) -> bool:
-    """Whether a file, or a shipped one by name, holds the chip of a cost model (``cim.mnsim``), none to program.
+    """Whether a file, or a shipped one by name, describes a cost model (``cim.mnsim``) and not a programmable chip.
 
     Raises:
         ChipFileError: unknown name or unreadable file.
@@ -215,11 +215,10 @@ def render_chip(spec: ChipSpec) -> str:
 
 
 def description(spec: ChipSpec) -> dict[str, Any]:
-    """Everything that the digest covers, as plain data: what a chip must have in common with its file.
+    """Everything that the digest covers, as plain data: values in which a board must agree with its chip file.
 
-    Not [sample] (an emulated chip's own), [models] (what is believed before a chip is measured), [cost] (what
-    is reckoned with), [groups] (where layers may lie), [form] (pulses within the limits) or [evidence]: none makes a
-    board another board.
+    Left out are [sample] (of the emulated chip), [models] (assumptions before measurement), [cost] (prices), [groups]
+    (placement of layers), [form] (pulses within the limits) and [evidence], since no reply of a board depends on them.
     """
     parts = {k: dataclasses.asdict(getattr(spec, k)) for k in ("macro", "write", "limits", "timing")}
     if spec.macro.word_line is WordLine.GATE:  # as in files from before the field, so their digests stand
@@ -242,7 +241,7 @@ def _toml(text: str, origin: str) -> TomlFile:
 
 
 def _broken_sample(spec: ChipSpec) -> tuple[tuple[str, str], ...]:
-    """What ``broken_rules`` says, of the part that only an emulated chip and the words about files may read."""
+    """Broken rules of section [sample]; nothing but this check and the emulated chip reads that section."""
     names = ("stuck_low_share", "stuck_high_share")
     whole = sum(spec.sample[name] for name in names) >= 1
     return ((" ".join(f"sample.{name}" for name in names), "leaves no cell"),) if whole else ()
@@ -333,7 +332,7 @@ class _ChipReader:
 
 
 def described(digest: str, spec: ChipSpec) -> ChipSpec | None:
-    """The chip of a digest where it is ``spec`` or its file with another number of macros; None: of another file."""
+    """Specification with this digest: ``spec``, or the same file with another macro count; None: another chip file."""
     if digest == spec.digest:
         return spec
     for macros in range(1, MOST_MACROS_TRIED + 1):
@@ -349,7 +348,7 @@ def described(digest: str, spec: ChipSpec) -> ChipSpec | None:
 def description_words(digest: str, spec: ChipSpec) -> str:
     """The chip description of a digest in words, as seen from ``spec``: "lab-128 with 16 macros".
 
-    Where it is the same file with another number of macros, that is said; else that it is another file.
+    The words name the number of macros where only that differs; else they say that the file is another one.
     """
     if found := described(digest, spec):
         return f"{found.name} with {found.macros} macros"

@@ -1,6 +1,6 @@
 """Sections of a file whose values carry their sources: ``key = { value = …, source = "…" }``.
 
-Where a section allows it, a number that is not known better carries its range too: ``range = [lowest, highest]``.
+Where a section allows it, a number that is known only roughly carries a range: ``range = [lowest, highest]``.
 
 Every source begins with ``measured:``, ``published:``, ``borrowed from:`` (published, of another chip) or
 ``assumed``. Chip files and the files of
@@ -33,7 +33,7 @@ def read_section(
 
     Args:
         optional: dotted fields that may be missing, with the values they then have.
-        ranges: what is filled with the ranges of values by key; None: no value of this section may have one.
+        ranges: filled with the ranges of values by key; None: no value of this section may have a range.
     """
     if not isinstance(table, dict):
         raise fail(name, "section is missing")

@@ -247,12 +247,12 @@ class FormRecipe:
 
     @property
     def most_pulses(self) -> int:
-        """Pulses that a cell gets while it does not form."""
+        """Pulses that a cell has received when forming gives up."""
         return (math.floor((self.stop_v - self.start_v) / self.step_v + 1e-9) + 1) * self.pulses
 
     @property
     def staircase_v(self) -> tuple[float, ...]:
-        """Voltage of each of them."""
+        """Voltage of each forming pulse, in order."""
         return tuple(round(self.start_v + k // self.pulses * self.step_v, 6) for k in range(self.most_pulses))
 
 
@@ -311,10 +311,10 @@ class CellModel(enum.StrEnum):
 class ModelSpec:
     """Belief about chips of this kind before one was measured (``cim.record.published.nominal_record``).
 
-    ``polynomial``: sigma of conductance − target in µS is Σ c_i (G / G_max)^i at each of
-    ``programming_ages_s``, one row of ``programming_sigma_us`` an age, lowest power first. ``ranges``: lowest and
-    highest of the values that are not known better, by field; the values themselves are then the likeliest. The mean
-    of conductance − target likewise by ``programming_mean_us``; none: zero.
+    ``polynomial``: sigma of conductance − target in µS is Σ c_i (G / G_max)^i at each of ``programming_ages_s``, one
+    row of ``programming_sigma_us`` an age, lowest power first. ``ranges``: lowest and highest of values that are known
+    only roughly, by field; the value itself is the likeliest. ``programming_mean_us`` gives the mean of conductance −
+    target as such a polynomial; empty: zero.
     """
 
     programming: CellModel
@@ -384,15 +384,14 @@ class CostSpec:
 class ChipSpec:
     """Content of one chip file.
 
-    ``sample`` holds the parameters from which the emulated chip draws its truth; the
-    simulator and the calibration never read it (a test checks). ``provenance`` maps each
-    dotted key to where its value comes from. ``digest`` is the SHA-256 of the canonical
-    description, 64 hex digits; the chip sends the same. ``text`` is the file itself.
-    ``models`` is what the simulator believes until a chip was measured; the emulated chip
-    never reads it, and a file may leave it out. So may it ``cost``, what ``cim.cost.network_cost`` reckons with,
-    ``groups``, rules for placing layers, and ``form``, how fresh cells are formed; no board's answer to a
-    request depends on them, so the digest does not cover them. ``evidence`` is one published measurement of chips of
-    this kind, ``technology`` what their cells are; both may be missing.
+    ``sample`` holds the parameters from which the emulated chip draws its truth; the simulator and the calibration
+    never read it (a test checks). ``provenance`` maps each dotted key to where its value comes from. ``digest`` is the
+    SHA-256 of the canonical description, 64 hex digits; the chip sends the same. ``text`` is the file itself.
+    ``models`` holds the simulator's assumptions until a chip is measured; the emulated chip never reads it. Also
+    optional are ``cost``, prices for ``cim.cost.network_cost``, ``groups``, rules for placing layers, and ``form``, how
+    fresh cells are formed; no board's reply to a request depends on these sections, so the digest does not cover them.
+    ``evidence`` is a published measurement of chips of this kind, ``technology`` the device technology of their cells;
+    both are optional.
     """
 
     name: str
@@ -423,7 +422,7 @@ class ChipSpec:
 
 @functools.lru_cache(maxsize=64)
 def _word_lines(rows: int, out: tuple[int, ...], pairs: bool) -> tuple[tuple[int, ...], ...]:
-    """Word lines in service of each logical row; every tile of a chip asks for them."""
+    """Word lines in service of each logical row, (plus, minus) for pairs; cached for all tiles of a chip."""
     dead = set(out)
     lines: list[tuple[int, ...]] = [(r, r + 1) for r in range(0, rows - 1, 2)] if pairs else [(r,) for r in range(rows)]
     return tuple(line for line in lines if not dead.intersection(line))

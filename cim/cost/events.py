@@ -63,10 +63,10 @@ class LayerEvents:
 
 
 def executor_of(layer: LayerWork, price: CostSpec | None) -> Executor:
-    """Who works on a layer of a network whose plan the chip runs.
+    """The unit that runs a layer when the chip executes the network's plan by itself.
 
-    Off the cells it is the chip's logic, unless it has no operation for the layer, or its file no price for multiplying
-    activations.
+    Layers without weights in cells run in the chip's logic. The host runs those for which the chip has no operation, or
+    its file no price of multiplying activations.
     """
     if layer.kind.on_cells:
         return Executor.ARRAY
@@ -75,7 +75,7 @@ def executor_of(layer: LayerWork, price: CostSpec | None) -> Executor:
 
 
 def host_bits(layer: LayerWork) -> int:
-    """Bits of codes to the host and back, of a layer that it works on."""
+    """Bits of input and output codes that pass between chip and host for a layer that the host runs."""
     given = math.prod(layer.in_shape) * len(layer.inputs) * layer.input_bits
     return given + math.prod(layer.out_shape) * layer.output_bits
 

@@ -48,11 +48,11 @@ class Traffic:
     def transfer_ns(self, bits_per_ns: float, interval_ns: float) -> Floats:
         """Duration of the transfers of each layer for one image, (layers,).
 
-        A link that others keep busy for a share ρ of every interval leaves 1 − ρ of its rate:
+        A link that other layers keep busy for a share ρ of every interval has 1 − ρ of its rate left:
 
             t = max over links of own / (rate · (1 − ρ)),    ρ = (all − own) / (rate · interval)
 
-        ``interval_ns``: between images, at least all / rate of the busiest link; ∞ when nobody else works.
+        ``interval_ns``: between images, at least all / rate of the busiest link; ∞ for a layer that runs alone.
         """
         if interval_ns == np.inf:
             return np.asarray(self.loads.max(1, initial=0.0) / bits_per_ns)

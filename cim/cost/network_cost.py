@@ -3,8 +3,8 @@
     estimate(workload, chip) = events (``cim.cost.events``) x prices (``[cost]`` and ``[timing]`` of the chip file),
     in time by queues (``cim.cost.stream``), between macros over a mesh (``cim.cost.mesh``)
 
-Parts add up: every total is the ``math.fsum`` of its parts. Equations stand at the functions;
-what is counted and what not is in ``docs/predict-and-judge.md``.
+Parts add up: every total is the ``math.fsum`` of its parts. Each function states its equation;
+``docs/predict-and-judge.md`` lists what is counted and what is not.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class NoCostModel(CimFileError, ValueError):
 class LayerCost:
     """One layer, one image.
 
-    ``busy_ns``: by resource, how long the busiest unit of it works for an image; ``bound`` names the
-    largest. ``latency_ns`` is the layer's part of the image's latency: 0 off the critical path.
-    ``chip_time_ns`` is what reads alone last when layers run one after the other, as a driver runs them.
+    ``busy_ns``: by resource, how long the busiest unit of it works for an image; ``bound`` names the largest.
+    ``latency_ns`` is the layer's part of the image's latency: 0 off the critical path. ``chip_time_ns``: duration of
+    the layer's reads alone when a driver runs layer after layer.
     """
 
     name: str
@@ -87,9 +87,9 @@ class LayerCost:
 class Cost:
     """Cost of a network on a chip. Energies and times are of one image unless a name has ``batch`` in it.
 
-    ``shared_pj``: energy of no layer (host link, leakage, programming when the chip is written anew
-    for every batch). ``host_ns``: the parts of latency before the first and after the last layer.
-    ``interval_ns``: between two images when they follow each other, set by the busiest ``limit``.
+    ``shared_pj``: energy that belongs to no single layer (host link, leakage, and programming where every batch
+    rewrites the chip). ``host_ns``: the parts of latency before the first and after the last layer. ``interval_ns``:
+    between two images when they follow each other, set by the busiest ``limit``.
     """
 
     network: str
@@ -139,7 +139,7 @@ class Cost:
 
     @property
     def average_power_w(self) -> float:
-        """While images follow each other: energy of one over the interval of two."""
+        """Mean power while images follow each other: energy of an image / interval between two images."""
         return self.energy_pj * 1e-3 / self.interval_ns
 
     @property
@@ -160,20 +160,20 @@ class Cost:
 
     @property
     def tops_per_w(self) -> float:
-        """Two operations a multiplication, over all the energy of an image."""
+        """Efficiency: two operations per multiplication, divided by the whole energy of an image."""
         return 2 * self.macs / self.energy_pj
 
     @property
     def chip_time_ns(self) -> float:
-        """Reads of one image, layer after layer: what a chip counts that a driver runs layer by layer."""
+        """Duration of all reads of one image, layer after layer, as the chip's own timer counts under a driver."""
         return math.fsum(layer.chip_time_ns for layer in self.layers)
 
 
 def estimate(workload: Workload, chip: ChipSpec, *, batch: int = 1) -> Cost:
     """Give the cost of a placed network on a chip.
 
-    Macros that several layers share work for one of them at a time: the later layer begins when
-    the earlier is done with the image.
+    A macro that holds several layers works for one layer at a time: the later layer begins when the earlier one has
+    finished the image.
 
     Args:
         workload: with tiles.

@@ -25,7 +25,7 @@ RESOURCES = ("array", "adc", "buffer", "digital", "interconnect", "host")
 class ImageSchedule:
     """Times of one image, ns, lists by layer. ``parts``: of the latency; 0 off the critical path.
 
-    ``host_ns``: image in and logits out. ``waiting_bits``: of inputs that wait for others to be joined.
+    ``host_ns``: transfer of image and logits. ``waiting_bits``: buffered inputs of layers that join several inputs.
     """
 
     start: list[float]
@@ -136,7 +136,7 @@ def _served(ready: Floats, service: float, fill: float, after: float, copies: in
 
 
 def _waiting(layer: LayerWork, done: Mapping[str, Floats], finish: Floats, workload: Workload) -> float:
-    """Bits of the inputs of a joining layer that wait for the slowest of them."""
+    """Bits of inputs that a joining layer must buffer until its slowest input arrives."""
     times = np.sort(finish, axis=None)
     channels = {INPUT: workload.input_shape[0], **{other.name: other.out_shape[0] for other in workload.layers}}
     return float(sum(backlog(done[name].ravel(), times) * channels[name] * layer.input_bits for name in layer.inputs))
@@ -157,7 +157,7 @@ def shortest_interval(
 def _busiest(
     workload: Workload, events: Sequence[LayerEvents], moved: Traffic, price: CostSpec, here: Sequence[bool]
 ) -> tuple[float, str]:
-    """Resource that limits the layers that are ``here``."""
+    """Longest busy time in ns, and the name of its resource, over the layers whose flag in ``here`` is true."""
     on_macro = np.zeros(workload.highest_macro + 1)
     limits = [(0.0, "nothing")]
     for layer, event, counts in zip(workload.layers, events, here, strict=True):
@@ -186,6 +186,6 @@ def _rounds(workload: Workload) -> list[int]:
 
 
 def peak_power(start: Iterable[float], finish: Iterable[float], power: Sequence[float]) -> float:
-    """Largest sum of the powers of layers that work at one time."""
+    """Largest sum of the powers of layers that work at the same time."""
     steps = sorted([*zip(start, power, strict=True), *((f, -p) for f, p in zip(finish, power, strict=True))])
     return max(itertools.accumulate(p for _, p in steps), default=0.0)

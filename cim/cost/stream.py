@@ -1,7 +1,7 @@
 """Completion times of output positions, from those of their inputs: queues without loops.
 
-A layer (or a copy of one) serves its positions one after the other, each once its last input
-pixel is there. With service time s and ready times r_i the finish times obey
+A layer (or a copy of it) computes its positions one after the other, each once its last input pixel has arrived. With
+service time s and ready times r_i the finish times obey
 
     f_i = max(f_{i−1}, r_i) + s   ⇒   f_i = s · (i + 1) + max_{j ≤ i} (r_j − s · j)
 """

@@ -20,7 +20,7 @@ INPUT = "input"
 
 
 class Executor(StrEnum):
-    """Who works: cells, the digital logic of the chip, or the computer beside it."""
+    """The unit that runs a layer: memory cells, the digital logic of the chip, or the host computer."""
 
     ARRAY = "array"
     LOGIC = "chip logic"
@@ -30,8 +30,8 @@ class Executor(StrEnum):
 class WorkKind(Enum):
     """Kind of a layer. ``MOVE`` renames or moves codes (flatten, padding of channels, slices, permutations).
 
-    ``TABLE`` looks codes up, ``ELEMENT`` multiplies and adds element by element, ``REDUCE`` sums over axes or takes
-    the largest, ``RESAMPLE`` multiplies maps by fixed weights; ``MATMUL``, ``NORM`` and ``SOFTMAX`` are of activations.
+    ``TABLE`` looks codes up, ``ELEMENT`` multiplies and adds element by element, ``REDUCE`` sums over axes or takes the
+    largest, ``RESAMPLE`` multiplies maps by fixed weights; ``MATMUL``, ``NORM`` and ``SOFTMAX`` work on activations.
     """
 
     CONV = "conv"
@@ -57,7 +57,7 @@ class WorkKind(Enum):
 
     @property
     def multiplies(self) -> bool:
-        """Whether activations are multiplied with each other, divided or rooted."""
+        """Whether the layer multiplies activations with each other, divides by them or takes roots of them."""
         return self in (WorkKind.MATMUL, WorkKind.NORM, WorkKind.SOFTMAX)
 
 
@@ -65,11 +65,11 @@ class WorkKind(Enum):
 class Tiles:
     """The tiles of one layer, arrays int64 (tiles,), in order of slice, outputs, inputs, copy after copy.
 
-    A tile is a rectangle of the layer's matrix, inputs ``input0`` to ``input0 + rows`` and
-    outputs ``output0`` to ``output0 + outputs``, on ``macro``. A layer with ``copies`` answers
-    its output positions by all of them, each position by one. ``round`` is when it is written
-    on a chip that is too small for all layers at once. Each copy answers a block of the output
-    positions (``mapping.program.copies``). ``reads``: how often a tile is read for one product.
+    A tile is a rectangle of the layer's matrix, inputs ``input0`` to ``input0 + rows`` and outputs ``output0`` to
+    ``output0 + outputs``, on ``macro``. A layer with ``copies`` answers its output positions by all of them, each
+    position by one. ``round`` numbers the rewriting of a chip that is too small for all layers at once. Each copy
+    answers a block of the output positions (``mapping.program.copies``). ``reads``: how often each tile is read for one
+    product.
     """
 
     macro: Ints
@@ -102,11 +102,11 @@ class LayerWork:
     """One layer. Shapes are (channels, height, width), vectors (features, 1, 1); of more axes, those between the
     first and the last count as height.
 
-    ``inputs`` name earlier layers or ``"input"``; ``in_shape`` is that of the first.
-    ``weight_bits`` counts the sign; so does ``input_bits`` of signed inputs. ``operations``: of the kinds from
-    ``TABLE`` on, look-ups or multiplications and additions of one image; those of other kinds follow from their shapes.
-    ``shares``: the earlier layer whose cells it reads again, in its ``tiles``. ``beyond_chip``: no operation of a chip
-    does it, so the host does.
+    ``inputs`` name earlier layers or ``"input"``; ``in_shape`` is that of the first. ``weight_bits`` counts the sign;
+    so does ``input_bits`` of signed inputs. ``operations``: look-ups, or multiplications and additions, of one image
+    for the kinds from ``TABLE`` on; for the other kinds they follow from the shapes. ``shares``: the earlier layer
+    whose cells and ``tiles`` this layer reads again. ``beyond_chip``: the chip has no operation for the layer, so the
+    host runs it.
     """
 
     name: str
@@ -187,7 +187,7 @@ class Workload:
 
     @property
     def tiles(self) -> tuple[Tiles, ...]:
-        """Tiles of every layer that has some."""
+        """Tiles of every layer that has tiles."""
         return tuple(layer.tiles for layer in self.layers if layer.tiles is not None)
 
     @property

@@ -1,4 +1,4 @@
-"""Readings of cells by age, of a table of a lab or of a calibration, and the levels of a law for them."""
+"""Readings of cells at several ages, from a lab's table or a calibration, and the levels at which a law is fitted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """Readings by age and cell. ``cells``, ``targets_us``, ``states``, ``pulses`` (n,); the rest (ages, n).
+    """Readings by age and cell. ``cells``, ``targets_us``, ``states``, ``pulses`` are (n,), the other arrays (ages, n).
 
     ``readings_us`` is the mean of ``counts`` readings, NaN where there is none. ``pairs_us``
     (2, m) and ``pair_targets_us`` (m,) are two readings of one cell at one age.
@@ -69,7 +69,7 @@ class Readings:
 
 
 def level_knots(targets_us: Floats) -> Floats:
-    """Levels of the law: the distinct targets, or the medians of 16 even bins of many; each with cells enough.
+    """Levels at which a law is fitted: the distinct targets, or medians of 16 even bins of many different targets.
 
     Bins with fewer than 30 cells join the next one.
     """

@@ -37,9 +37,9 @@ def fit_cells(
     """Programming law, read noise and write statistics of these cells.
 
     Args:
-        levels_us, knots_s: levels and ages of the law; None: chosen from the readings.
-        noise: read noise where it is known; None: that of pairs of readings.
-        progress: called with (steps done, steps in all, the one at work).
+        levels_us, knots_s: levels (µS) and ages (s) at which the law is fitted; None: chosen from the readings.
+        noise: read noise where it is known; None: estimated from pairs of readings.
+        progress: called with (steps done, steps in all, name of the current step).
 
     Raises:
         cim.fit.cells.TooFewCells: a level has too few cells.

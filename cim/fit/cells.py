@@ -33,15 +33,15 @@ def nearest_level(targets_us: NDArray[np.floating], levels_us: NDArray[np.floati
 
 
 def levels_with_cells(levels_us: NDArray[np.floating], targets_us: NDArray[np.floating]) -> Floats:
-    """Levels that enough cells lie nearest to: of a small macro fewer than it has, the lowest and the highest always.
+    """Levels with enough cells for a fit; a small macro keeps fewer than it has, always the lowest and the highest.
 
-    The level with the fewest cells gives them to its neighbours; where that is an end, its neighbour does.
+    Step by step the inner level with too few cells is dropped, so that its cells count for the nearest level kept.
 
     Args:
         levels_us: ascending, µS.
         targets_us: of the cells, µS; NaN where a cell does not count.
 
-    Example: of 8 levels of a macro of 16 x 16 cells, half of them at the lowest, 3 are left.
+    Example: a macro of 16 x 16 cells, half of them at the lowest of 8 levels, keeps 3 levels.
     """
     levels, targets = np.asarray(levels_us, np.float64), np.asarray(targets_us)[np.isfinite(targets_us)]
     while len(levels) > 2:
@@ -59,10 +59,9 @@ def fit_read_variance(
 
         variance = mean over cells of the variance over reads (divisor reads − 1)
 
-    Readings more than 12 robust sigma from their cell's mean are left out as glitches; the
-    rest counts in full, tails included, since a column sums variances. Where readings end at 0, a
-    cell near it seems quieter than the current that it adds to a column is: cells within 3 sigma of
-    0 are left out then, if enough others are left.
+    Readings more than 12 robust sigma from their cell's mean are left out as glitches; the rest counts in full, tails
+    included, since a column sums variances. Where readings are clipped at 0, the noise of cells near 0 would be
+    underestimated: cells within 3 sigma of 0 are left out then, if enough cells remain.
 
     Args:
         readings_us: single reads, (reads ≥ 2, cells) µS.

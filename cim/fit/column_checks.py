@@ -74,7 +74,7 @@ class NetworkCheck:
 
 
 def idle_disagreement(spec: MacroSpec, idle: Mapping[int, Idle], finals: Mapping[int, ColumnFit]) -> float:
-    """Mean distance in codes between what idle products show and what the record says; a rounding is no distance."""
+    """Mean distance in codes of idle codes, measured and of the fitted columns, beyond the ½ code of rounding."""
     far = []
     for macro, final in finals.items():
         limits = code_limits(spec.adc.bits, spec.adc_signed)

@@ -1,4 +1,4 @@
-"""Products of the columns of one macro, from measured arrays to what the estimators take; wires and row drivers."""
+"""Measured products of a macro as input of the column estimators, and the fits of wires and row drivers from them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class ColumnProducts:
-    """The data of one macro that column fits start from; arrays (vectors, conversions)."""
+    """Measured products of one macro, and all that a fit of its columns needs; arrays (vectors, conversions)."""
 
     spec: MacroSpec
     halves_us: Floats
@@ -102,12 +102,12 @@ class ColumnProducts:
         return np.asarray(gated_sums_us(self.spec, 0, self.halves_us, self.units, wire), np.float64)
 
     def quick(self) -> ColumnFit:
-        """A fit without wires, for its standard errors."""
+        """Column fit with wire resistance taken as 0, of which only the standard errors are used."""
         none = Wire(0.0, 0.0)
         return fit_columns(self.law_us(none), self.codes, self.variance_us2, self.setup, self.readings)
 
     def quick_wire(self, end: WireEnd) -> tuple[float, float, float]:
-        """Wire resistance by the law if columns leave at that end: ohm, its error, residual in codes."""
+        """Wire resistance in ohm by the approximate law for that line end, its error, and the residual in codes."""
         part = self._kept(self.fitted)
         first = fit_columns(part.law_us(Wire(0.0, 0.0)), part.codes, part.variance_us2, part.setup)
 
@@ -119,7 +119,7 @@ class ColumnProducts:
         return ohm, error, after.residual_codes
 
     def wire(self, guess: Wire) -> tuple[float, float]:
-        """Wire resistance seen by this macro by the exact lines, ohm, and its error."""
+        """Wire resistance in ohm of this macro by the exact ladder, and its error; starts from ``guess``."""
         part = self._kept(self.fitted)
         first = fit_columns(part.sums_us(guess), *part._measured)
 
@@ -133,9 +133,9 @@ class ColumnProducts:
         return self.codes, self.variance_us2, self.setup
 
     def final(self, wire: Wire, small: Products | None = None, idle: Idle | None = None) -> ColumnFit:
-        """Gain, offset, INL and noise with known wires; their error is part of the errors.
+        """Gain, offset, INL and noise for known wires; the standard errors include that of the wire resistance.
 
-        ``small`` and ``idle`` reads tell the code of zero input and the noise without input where there are any.
+        Where ``small`` and ``idle`` reads are given, they fix the code of zero input and the noise without input.
         """
         part = self._kept(self.fitted)
         sums = part.sums_us(wire)
@@ -157,7 +157,7 @@ class ColumnProducts:
         return replace(found, conversion_noise_codes=without_misfit(found.conversion_noise_codes, quiet))
 
     def step_reads(self, inputs: NDArray[np.int16], final: ColumnFit, wire: Wire) -> StepReads:
-        """What ``cim.fit.drive`` takes, of reads whose driven rows have one unit (``inputs``: the whole units)."""
+        """Input of ``cim.fit.drive`` from reads in which all driven rows have one unit; ``inputs``: those units."""
         on = inputs > 0
         per_us, (low, high) = final.gain / self.setup.lsb_us, self.setup.limits
         sums = self.sums_us(wire)
@@ -179,7 +179,7 @@ class ColumnProducts:
         )
 
     def held_out_r2(self, final: ColumnFit, wire: Wire) -> float:
-        """R² of the vectors that the fit has not seen, unsaturated codes only."""
+        """R² of the fit on vectors that it has not seen, unsaturated codes only."""
         part = self._kept(~self.fitted)
         low, high = self.setup.limits
         expected = final.expected_codes(part.sums_us(wire), self.setup)
@@ -190,10 +190,10 @@ class ColumnProducts:
 
 
 def fit_wires(columns: Sequence[ColumnProducts], guess: Wire | None = None) -> Wire:
-    """Wire resistance from some macros, and the end of the array by which the columns leave.
+    """Wire resistance from some macros, and the end of the array at which the columns are converted.
 
-    The fast law, on one macro, chooses the end that fits and starts; the exact lines end. A ``guess``
-    takes its place.
+    The approximate law on the first macro chooses the end and a start value, the exact ladder refines it. A given
+    ``guess`` replaces the first step.
     """
     if guess is None:
         found = []
@@ -213,13 +213,13 @@ def fit_wires_and_drive(
     aged: Mapping[int, MeanReading],
     noise: ReadNoise,
 ) -> tuple[Wire, InputDrive | None]:
-    """Wire resistance, and what row drivers give where a read takes several bits; each fitted with the other known.
+    """Wire resistance, and the drive table where a read takes several bits; each is fitted with the other held.
 
     Args:
         transfer: ramps and random vectors of every macro.
-        blocks: rows side by side, near and far, of the macros that tell the wires.
-        steps: rows driven alike with every unit in turn, of the same macros; empty where a read takes one bit.
-        aged: mean readings of the cells when these products were taken.
+        blocks: driven blocks of neighbouring rows, near and far, of the macros from which wires are fitted.
+        steps: reads whose driven rows all have one unit, for every unit, of the same macros; empty for one-bit reads.
+        aged: mean readings of the cells at the age of these products.
     """
     macros = tuple(blocks)
 

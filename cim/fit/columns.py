@@ -123,8 +123,8 @@ def predicted_variance_us2(
 
 @dataclass(frozen=True, slots=True)
 class MeanReadings:
-    """Where predicted sums come from: units (vectors, rows) and the variance of each mean reading,
-    (rows, conversions) µS² (of both cells of a pair subtracted before the converter)."""
+    """Readings behind predicted sums: units (vectors, rows), and the variance of each mean reading, (rows,
+    conversions) µS², summed over both cells of a pair that is subtracted before the converter."""
 
     units: NDArray[np.integer] | Floats
     variance_us2: Floats
@@ -246,7 +246,7 @@ def fit_columns(
 
 
 def combine(values: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
-    """Mean of independent estimates weighted by 1 / error², and its error (never below their scatter's)."""
+    """Mean of independent estimates weighted by 1 / error², and its error (at least that of their scatter)."""
     value, error = np.asarray(values, np.float64), np.asarray(errors, np.float64)
     weight = 1.0 / np.maximum(error, 1e-12) ** 2
     mean = float((weight * value).sum() / weight.sum())
@@ -266,8 +266,8 @@ def _check_count(w: Floats) -> None:
 
 
 def _lines(x: Floats, t: Floats, w: Floats, own2: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Weighted least squares t = gain · x + offset per column, with standard errors: from the scatter
-    (sandwich), and of the last row, which fits itself, from its own variance."""
+    """Weighted least squares t = gain · x + offset per column, with standard errors: those of the scatter (sandwich
+    estimate), and for the last row, the vector of zero input, from its own variance ``own2``."""
     count = (w > 0).sum(0)
     total = w.sum(0)
     mean_x, mean_t = (w * x).sum(0) / total, (w * t).sum(0) / total

@@ -58,8 +58,8 @@ class Curves:
 
 @dataclass(frozen=True, slots=True)
 class ReadingErrors:
-    """What errors of the cell readings do: units (vectors, rows) as driven, variance (rows, columns)
-    of what one unit on a cell adds to t, codes². The same error comes back in every vector."""
+    """Errors of the cell readings, which recur in every vector: units (vectors, rows) as driven, and variance (rows,
+    columns) of t per unit on a cell, codes²."""
 
     units: Floats
     variance: Floats
@@ -88,7 +88,7 @@ def solve_curves(
     Args:
         x, y, t, w: (vectors, columns) regressor, codes at which the curves are taken, codes found, weights.
         zero_codes: (columns,) codes of zero input; a converter's curve is 0 at the mean of its columns.
-        cells: adds to the errors what errors of the readings behind x do to the curves.
+        cells: errors of the readings behind x, which are added to the standard errors of the curves.
     """
     from cim.fit.curve_sums import node_sums  # numba is large
 

@@ -1,11 +1,11 @@
-"""What row drivers give for each unit, from reads whose driven rows all have one unit.
+"""Estimator of the row drivers' drive for each input unit, from reads in which all driven rows have one unit.
 
     reads = [StepReads(...), ...]                 # one for each macro
     drive = fit_drive(straight_drive(spec), reads)
 
-A driver that gives d[u] for u moves every sum of such a read alike: code ≈ expected + slope · (d[u] − d₀[u]),
-slope being the code's change per unit of drive at d₀. Full drive is exact by definition: what a read at
-full drive lacks or has too much is a gain, common to all units.
+A driver that gives d[u] for u moves every sum of such a read alike: code ≈ expected + slope · (d[u] − d₀[u]), slope
+being the code's change per unit of drive at d₀. Full drive is exact by definition: a deviation at full drive is a gain,
+common to all units.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 
 class NoDriveFit(CimMeasurementError, ValueError):
-    """Reads that tell nothing of a unit; field ``unit``."""
+    """No read has a usable conversion for an input unit; field ``unit``."""
 
     def __init__(self, unit: int) -> None:
         super().__init__(f"no usable conversion of a read at input unit {unit}: its drive is not known")
@@ -36,9 +36,9 @@ class NoDriveFit(CimMeasurementError, ValueError):
 class StepReads:
     """Reads of one macro; arrays (vectors, conversions) but for ``units`` (vectors,) and ``adc`` (conversions,).
 
-    ``expected`` codes and their ``slopes`` (codes per unit) are those of the drive so far; ``unsure`` is what
-    one standard error of something common to all macros (the wires) changes of ``expected``; ``weights``
-    1 / variance, 0 where a conversion is not to be used.
+    ``expected`` codes and their ``slopes`` (codes per unit) belong to the present drive estimate; ``unsure`` is the
+    change of ``expected`` by one standard error of the wires, which all macros share; ``weights`` 1 / variance, 0 for
+    conversions that are not used.
     """
 
     units: NDArray[np.int64]
@@ -61,11 +61,11 @@ def fit_drive(start: InputDrive, reads: Sequence[StepReads]) -> InputDrive:
 
         δ[u] = Σ w s (code − expected) / Σ w s²        d[u] = (d₀[u] + δ[u]) · U / (U + δ[U])
 
-    for each converter by itself: its curve's rest and its columns' gains are its own, so the scatter
-    between converters is the standard error. The errors of cell readings are in it too.
+    for each converter separately: curve residuals and column gains are independent between converters, so their scatter
+    gives the standard error, which includes errors of the cell readings.
 
     Raises:
-        NoDriveFit: a unit without a usable conversion.
+        NoDriveFit: an input unit has no usable conversion.
 
     Example: reads at unit 7 of 15 lie 6 codes above the straight line where a unit more is 20 codes: 7.3.
     """

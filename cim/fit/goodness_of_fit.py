@@ -1,4 +1,4 @@
-"""How well a law predicts cells it has not seen, beside two baselines, age by age."""
+"""Goodness of a law on held-out cells, compared with two baselines, age by age."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 class AgeGoodness:
     """One age of held-out cells: Kolmogorov-Smirnov distances, and quantiles of the error in µS.
 
-    ``floor`` is what a perfect law scores on so many cells, 0.87 / √n on average. ``published``
-    is None where no published time is near or the unit is not µS.
+    ``floor`` is the mean distance of a perfect law on as many cells, 0.87 / √n. ``published`` is None where no
+    published time is near or the unit is not µS.
     """
 
     age_s: float
@@ -98,7 +98,7 @@ DRAWS = 20
 
 
 def _below(law: Law, sigma: Floats, errors: Floats) -> Floats:
-    """Probability of a reading's error below each of these, the noise of the reading included."""
+    """Probability that a reading's error, noise included, is below each of ``errors``."""
     if not sigma.any():
         return law.cdf(errors)
     nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
@@ -140,7 +140,7 @@ class Gaussian:
 
 
 def _line(x: Floats, at: float) -> Floats:
-    """Weights of a straight line through the two nearest of ``x``, carried on beyond the last, not before the first."""
+    """Weights of linear interpolation at ``at``: extrapolated beyond the last of ``x``, constant before the first."""
     weights = np.zeros(len(x))
     if len(x) == 1 or at <= x[0]:
         weights[0] = 1.0

@@ -1,4 +1,4 @@
-"""The likelihood of the programming law's tables, its maximum and how sure it is.
+"""Likelihood of the programming law's tables, its maximum, and the covariance of the parameters there.
 
 Readings are grouped by target and age; the parameters are the values of the law's tables, which
 ``cim.cells.programming_law`` interpolates. Scoring steps (the sum of squared scores as curvature)
@@ -52,7 +52,7 @@ class LawReadings:
         )
 
     def single(self) -> Groups:
-        """Every reading a group of its own, ages first; weight 0 where there is none."""
+        """Groups of one reading each, ordered by age; weight 0 where a cell was not read."""
         ages, cells = self.errors_us.shape
         each = np.arange(ages * cells)
         return Groups(
@@ -67,7 +67,7 @@ class LawReadings:
         )
 
     def grouped(self) -> Groups:
-        """Cells of like target and age together; equal errors counted in bins fine in the core, wide in the tails."""
+        """Readings grouped by target and age; errors are counted in bins, narrow in the core and wide in the tails."""
         values, which = np.unique(self.targets_us, return_inverse=True)
         if len(values) > LEVEL_CELLS:
             rank = np.argsort(np.argsort(self.targets_us, kind="stable"), kind="stable")
@@ -111,8 +111,8 @@ class Groups:
     rounding_us: float
 
     def nodes(self) -> tuple[Floats, Floats]:
-        """What the reading may have added to each group, (g, nodes) µS and their weights: normal noise,
-        or rounding where there is no noise (a noise of a sixth of a step and more blurs the steps)."""
+        """Quadrature nodes of the reading error of each group, (g, nodes) µS, and their weights: of normal noise, or
+        of rounding alone where there is no noise (noise above a sixth of a rounding step hides the steps)."""
         if not self.noise_us.any():
             steps = ROUNDED * self.rounding_us if self.rounding_us > 0.0 else np.zeros(1)
             return np.broadcast_to(steps, (len(self.starts), len(steps))), np.full(len(steps), 1.0 / len(steps))
@@ -187,7 +187,7 @@ class Fit:
         return cls(knots, levels, tail, at, covariance)
 
     def likelihood(self, groups: Groups) -> float:
-        """Mean ln density of other cells."""
+        """Mean ln density of the cells in ``groups`` under this fit."""
         task = LawLikelihood.of(groups, self.knots_s, self.levels_us, self.tail)
         return float(groups.weights @ task.densities(self.at)[0] / groups.weights.sum())
 
@@ -266,7 +266,7 @@ class LawLikelihood:
         return np.asarray(np.clip(start, self.low, self.high))
 
     def held(self, at: Floats, slope: Floats) -> NDArray[np.bool_]:
-        """Parameters at a bound that would leave it, and those that do not count."""
+        """Parameters that a step must not change: at a bound that it would cross, or unused by the tail."""
         held: NDArray[np.bool_] = np.asarray(
             ((at <= self.low + 1e-9) & (slope > 0.0)) | ((at >= self.high - 1e-9) & (slope < 0.0))
         )
@@ -278,7 +278,7 @@ class LawLikelihood:
         return held
 
     def local(self, at: Floats) -> tuple[Floats, list[Floats]]:
-        """The five local values of each group, (5, g), and their slopes by their tables, each (g, knots · levels)."""
+        """Five law parameters of each group, (5, g), and their slopes by the table values, (g, knots · levels)."""
         knots, levels = self.by_time.shape[1], self.by_level.shape[1]
         tables = at[:-1].reshape(TABLES, knots, levels)
         by_both = np.einsum("ga,gl->gal", self.by_time, self.by_level).reshape(len(self.by_time), -1)
@@ -291,7 +291,7 @@ class LawLikelihood:
         return values, [by_both, slope, by_both, by_both, by_both]
 
     def densities(self, at: Floats) -> tuple[Floats, Floats]:
-        """ln density of each point and its six local slopes, reading noise included, by blocks that fit a cache."""
+        """ln density of each error and its six derivatives, reading noise included, in blocks that fit the cache."""
         values, (nodes, weights) = self.local(at)[0], self.groups.nodes()
         points, groups = self.groups.points_us, self.groups.group
         log_f, slopes = np.empty(len(points)), np.empty((TABLES + 1, len(points)))
@@ -327,7 +327,7 @@ class LawLikelihood:
         return loss, slope + pull, curvature + firmness
 
     def prior(self, at: Floats) -> tuple[Floats, Floats]:
-        """Means, and inverse covariance; loc and ln scale have none."""
+        """Prior means and inverse covariance of the parameters; loc and ln scale are practically free."""
         knots, levels = self.by_time.shape[1], self.by_level.shape[1]
         size = knots * levels
         means = np.repeat([p[0] for p in PRIOR[:3]], size)
@@ -345,8 +345,8 @@ class LawLikelihood:
 def _score_scatter(cells: LawReadings, knots: Floats, levels: Floats, tail: Tail, at: Floats) -> Floats:
     """Sum over cells of the square of each cell's score, its ages added up first.
 
-    Readings of one cell at several ages hang together; curvature alone would take them for
-    independent and the errors for smaller than they are.
+    Readings of one cell at several ages are correlated; curvature alone would treat them as independent and
+    underestimate the standard errors.
     """
     every = max(1, len(cells.targets_us) // SCATTER_CELLS)
     total = np.zeros((len(at), len(at)))

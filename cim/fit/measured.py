@@ -1,4 +1,4 @@
-"""Measurements that the estimators take, one macro each: plain arrays, whoever measured them."""
+"""Measurements that the estimators take, as plain arrays of one macro each, independent of their source."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Idle:
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """Readings (rows, columns) after SET to the top level and after RESET to level 0, NaN where left alone."""
+    """Readings (rows, columns) after SET to the top level and after RESET to level 0, NaN for untested cells."""
 
     high_us: Floats32
     low_us: Floats32

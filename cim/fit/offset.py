@@ -2,8 +2,8 @@
 
     zero = zero_input(sums_us, codes, gain, setup, idle_mean, idle_sd, idle_vectors)
 
-An offset from ramps is an extrapolation: what wires and curves do elsewhere goes into it. Reads of
-single rows whose cells cancel lie where the offset is, and their noise blurs the rounding.
+An offset fitted to ramps is extrapolated to zero, so errors of wires and INL curves enter it. Reads of single rows
+whose cells cancel have sums near zero, and their noise averages out the rounding.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def idle_noise(idle_sd: NDArray[np.floating], clipped: NDArray[np.bool_]) -> flo
 def without_misfit(noise_codes: NDArray[np.floating], idle: float) -> Floats:
     """Noise of each conversion from residuals of a fit, (conversions,), brought down to ``idle`` on average.
 
-    What residuals have beyond it is not noise: steps of a curve between its nodes, wires and cells that were taken
-    a little wrong come back with the same input. Example: 0.2 and 0.4 codes, 0.2 idle: 0.13 and 0.25.
+    Residuals beyond ``idle`` are not noise: INL steps between nodes and errors of wires and cells recur with the same
+    input. Example: 0.2 and 0.4 codes, 0.2 idle: 0.13 and 0.25.
     """
     rms = float(np.sqrt(np.mean(np.square(noise_codes))))
     return np.asarray(noise_codes * min(1.0, idle / max(rms, 1e-9)))
@@ -89,9 +89,9 @@ def zero_input(
 
         zero = mean of code − gain · x / lsb     over reads with |gain · x / lsb| ≤ 1 code
 
-    Where a step of the converter's curve is near, reads on both sides of zero disagree; half of what
-    they do, the columns of a converter together, goes into the error.
-    Idle codes that never change leave ½ code to either side; the answer stays within.
+    Near a step of the converter's INL, reads on both sides of zero disagree; half of that difference, over all columns
+    of the converter, is added to the error. Idle codes that never change leave ½ code to either side; the answer stays
+    within.
 
     Args:
         sums_us: x, (vectors, conversions) µS times unit, of reads of single rows.
@@ -121,7 +121,7 @@ def zero_input(
 
 
 def _uneven2(expected: Floats, rest: Floats, scatter: Floats, adc: NDArray[np.int64]) -> Floats:
-    """Square of half the distance between reads above zero and below it, its own noise taken off; (conversions,)."""
+    """Square of half the difference between reads above and below zero, less that of their noise; (conversions,)."""
     sides = []
     for side in (expected > ASIDE_CODES, expected < -ASIDE_CODES):
         count = np.maximum(np.bincount(adc, side.sum(0)), 1.0)

@@ -30,12 +30,12 @@ def pattern_readings(
     states: Mapping[int, NDArray[np.int8]],
     macros: Sequence[int],
 ) -> Readings:
-    """Cells of the test pattern of ``macros`` with their readings, of all macros in a row.
+    """Readings of the test pattern's cells of ``macros``, macro after macro in one array.
 
     Args:
         pattern: of each macro, its targets and the first readings, each the mean of ``early_reads``.
         aged: later readings of all macros, one mapping for each age.
-        states: of the cells of each macro.
+        states: ``CellState`` of the cells of each macro, (rows, columns).
     """
     first = np.concatenate([pattern[m].early_us.ravel() for m in macros])
     readings = np.stack([first, *(np.concatenate([r[m].readings_us.ravel() for m in macros]) for r in aged)])
@@ -56,7 +56,7 @@ def pattern_readings(
 
 
 def held_and_fitted(cells: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Split ``cells`` into those that judge the law and those that it is fitted to."""
+    """Masks (cells,) of the cells held out to judge the law, and of the cells that the law is fitted to."""
     number = np.arange(cells)
     held = number % HELD_OUT == 0
     stride = -(-cells // LAW_CELLS)
@@ -106,10 +106,10 @@ def read_noise(
 def with_flicker(
     noise: ReadNoise, repeats: Mapping[int, Repeats], targets_us: Mapping[int, NDArray[np.float32]]
 ) -> ReadNoise:
-    """Read noise with its growth over the separation of two reads, where three times were read.
+    """Read noise with flicker, its growth with the separation of two reads; unchanged for fewer than four times.
 
-    Growth that is clear lay in the first two reads of a cell (``read_noise``), too, and does not fall with the reads of
-    a block: of their variance it is taken out.
+    The variance from the first two reads of a cell (``read_noise``) contains flicker, which averaging over a block does
+    not reduce: significant flicker is subtracted from it.
     """
     if min(len(r.times_s) for r in repeats.values()) < 4:
         return noise
@@ -135,8 +135,8 @@ def fit_flicker(
 
         D(Δ) = c + flicker · log10 Δ
 
-    least squares over all pairs of reads of a cell, averaged over cells; the standard error
-    is that of the mean over cells. A negative growth is set to 0 (its error stands).
+    least squares over all pairs of reads of a cell, averaged over cells; the standard error is that of the mean over
+    cells. A negative growth is set to 0 and keeps its error.
 
     Args:
         times_s: (reads ≥ 3,) s, best log-spaced; at least two different separations.

@@ -55,14 +55,14 @@ def fit_programming(
             a cell was not read.
         states: ``CellState`` of each cell; stuck cells count in the shares, unreached ones
             give ``unreached_us``, good ones the law.
-        levels_us: nodes of the law's tables, ascending.
+        levels_us: levels of the law's tables, ascending µS.
         read_noise: its variance is taken out; all zeros where it is not known: then the law
             holds one read and ``memory_fresh_share`` is fitted.
         knots_s: ages of the law's tables; None: ``choose_knots``.
         tail: None lets the likelihood of every fifth cell decide.
         rounding_us: step of the readings where it is not small against the errors: a reading
             then stands for all values that round to it.
-        progress: called with (fits done, fits in all, the one at work).
+        progress: called with (fits done, fits in all, name of the current fit).
 
     Raises:
         TooFewCells: a level has fewer than 30 good cells.
@@ -110,7 +110,7 @@ def choose_knots(ages_s: Sequence[float]) -> list[float]:
 
 
 def _chosen(cells: LawReadings, knots: Floats, levels: Floats, progress: Callable[[int, int, str], None] | None) -> Fit:
-    """The tail that makes every fifth cell most likely, fitted again to all cells."""
+    """Fit with the tail under which held-out cells (every fifth) are most likely, refitted to all cells."""
     held = np.arange(len(cells.targets_us)) % HELD_OUT == HELD_OUT - 1
     seen, judge = cells.part(~held), cells.part(held).grouped()
     tell = progress or (lambda done, total, what: None)

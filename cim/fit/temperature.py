@@ -23,9 +23,9 @@ def fit_conductance_per_k(
 
         hot − cold − drift = α · ΔT · cold + noise
 
-    A line through the origin over cells, weighted by their targets instead of their cold readings,
-    whose noise is in both sides; outliers left out. The error holds the scatter and a quarter of
-    what the drift does to the answer: how cells relaxed meanwhile is extrapolated.
+    A line through the origin over cells, weighted by their targets instead of their cold readings, whose noise is in
+    both sides; outliers left out. The error contains the scatter and a quarter of the drift correction, since
+    relaxation between the readings is extrapolated.
 
     Args:
         cold_us, hot_us: mean readings of the same good cells, (n,) µS.
@@ -70,10 +70,8 @@ def fit_variance_per_k(cold: ReadNoise, hot: ReadNoise, kelvin: float) -> tuple[
 def expected_drift_us(
     law: ProgrammingLaw, targets_us: NDArray[np.float32], moved_us: NDArray[np.float32], ages_s: list[float]
 ) -> NDArray[np.float64]:
-    """How far cells relax from the second age to the third, (cells,): what each moved from the first to the
-    second, in log time; the law where they were read once before heating.
-
-    Not the mean of a level: its error would be common to the level's cells, and no scatter would show it.
+    """How far cells relax from the second age to the third, (cells,) µS: each cell's own change from the first to the
+    second, continued in log time; by the law where cells were read only once before heating.
     """
     first, second, third = np.log(ages_s)
     if second - first < 1e-3:

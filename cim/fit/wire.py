@@ -33,7 +33,7 @@ MARGIN_SIGMA = 4.0  # conversions expected this close to an end of the scale are
 
 
 class NoWireFit(CimMeasurementError, ValueError):
-    """The steps do not settle; field ``ohm`` is where they stood."""
+    """The iteration of the resistance does not converge; field ``ohm`` is its last value."""
 
     def __init__(self, ohm: float) -> None:
         super().__init__(
@@ -109,7 +109,7 @@ def fit_wire(
 
 
 def _rests(x: Floats, y: Floats, values: tuple[Floats, ...], w: Floats, setup: Converters) -> list[Floats]:
-    """What neither a line in x per column nor a curve per converter explains of each value.
+    """Residuals of each of ``values`` after a line in x per column and an INL curve per converter are fitted.
 
     Curves are hat functions b_k(y) on the INL nodes. With X = (x, 1), B the hats and S = Bᵀ W X
     of a column, curve c = (Σ_columns Bᵀ W B − S A⁻¹ Sᵀ + 1/σ²)⁻¹ Σ_columns (Bᵀ − S A⁻¹ Xᵀ) W t.

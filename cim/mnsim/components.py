@@ -168,7 +168,7 @@ def _mux_um2(fan: int, config: MnsimConfig) -> float:
 
 
 def _levels(fan: int) -> int:
-    """1 + how often the fan can be floor-divided by 8 until 0: 2 up to a fan of 7, 3 up to 63."""
+    """1 + the number of floor divisions by 8 until the fan is 0: 2 up to a fan of 7, 3 up to 63."""
     levels = 1
     while fan > 0:
         fan //= 8

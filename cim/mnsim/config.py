@@ -156,7 +156,7 @@ class ConverterSection:
 
     @property
     def chosen(self) -> Converter:
-        """Latency in ns = cycles / rate in GS/s; (bits + 2) / rate of a user's own."""
+        """The chosen converter: latency in ns = cycles / rate in GS/s, or (bits + 2) / rate with ``own_`` values."""
         if self.choice == -1:
             latency_ns = (self.own_bits + 2) / self.own_rate_gs
             return Converter(self.own_bits, self.own_area_um2, self.own_power_w, latency_ns)
@@ -234,7 +234,7 @@ class SramSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MnsimConfig:
-    """All of one configuration. ``provenance``: source of each ``section.field``."""
+    """One whole configuration. ``provenance``: source of each ``section.field``."""
 
     chip: ChipSection
     tile: TileSection

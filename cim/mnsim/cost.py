@@ -54,7 +54,7 @@ class MnsimLayerCost:
 class MnsimCost:
     """One image through the network. Parts are sums over layers and what all layers share.
 
-    Quirk: that share (global buffer, adders of element-wise layers) is in the parts, not in the totals.
+    Quirk: what all layers share (global buffer, adders of element-wise layers) is in the parts, not in the totals.
     """
 
     workload: str

@@ -1,6 +1,6 @@
 """A workload as MNSIM 2.0 counts it: convolutions, fully connected, pooling and element-wise layers.
 
-Clamps, moves and concatenations cost nothing there; their readers read what they read.
+MNSIM 2.0 gives clamps, moves and concatenations no cost; their readers take the producers before them as inputs.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class CountedLayer:
 
 
 def counted_layers(workload: Workload) -> tuple[CountedLayer, ...]:
-    """The layers that cost something, in order.
+    """The layers that MNSIM 2.0 charges for, in order.
 
     Raises:
         MnsimError: no layer on cells, or a layer of a form that MNSIM 2.0 has no equation for.

@@ -41,7 +41,7 @@ def options_as_fields(option: str, given: Any) -> dict[str, Any]:
 
 
 def _as_in_the_file(text: str) -> Any:
-    """The value that a text is in TOML; what is none there is a word, as `1T1R`."""
+    """The TOML value of a text; a text that is not TOML is taken as a word, such as `1T1R`."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, KeyError):

@@ -2,11 +2,11 @@
 
 A layer is a serial server over its output positions in raster order:
     begin_n = max(finish_{n−1}, ready_n), finish_n = begin_n + t_n
-    ready: finish of the last input pixel needed, row min(max(q, 1) + s i, H) − 1, column likewise
-With F_n = Σ_{j≤n} t_j this is finish_n = F_n + max_{j≤n} (ready_j − F_{j−1}), a cumulative sum and
-a running maximum. A fully connected layer waits for all of its producer. Without the pipeline
-every layer waits for the end of its producers. Quirks: element-wise layers follow their producers
-position by position in any case, buffers never fill, and nothing is said of a second image.
+    ready: finish of the last input pixel needed, row min(max(q, 1) + s i, H) − 1, column likewise With F_n = Σ_{j≤n}
+t_j this is finish_n = F_n + max_{j≤n} (ready_j − F_{j−1}), a cumulative sum and a running maximum. A fully connected
+layer waits for all of its producer. Without the pipeline every layer waits for the end of its producers. Quirks:
+element-wise layers follow their producers position by position in any case, buffers never fill, and only one image is
+modelled.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 
 
 class GainKnown(enum.StrEnum):
-    """What ``MacroCalibration.gain`` relates a code to."""
+    """How cells were read, which decides what ``MacroCalibration.gain`` contains."""
 
     SENSE = "sense"  # cells read by a path of their own: gain is the column's alone
     PRODUCT = "product"  # cells read through the column: readings already hold its gain
@@ -93,12 +93,12 @@ class MacroCalibration:
 class CalibrationRecord:
     """All that was measured on one chip, and how.
 
-    ``goodness`` holds held-out fit figures (KS distance, R², residual sigma ...);
-    ``pulses`` how many programming pulses the calibration cost; ``seed`` the host's seed of
-    the test patterns; ``age_s`` the age at which columns were measured. ``thermal`` is there
-    when a second temperature was measured, ``writes`` when write-verify was counted, ``drive`` when
-    inputs of several bits a read were measured. ``product_error``: share by which a cell in a product differs from
-    itself as it is read alone, each cell by its own, always the same (other voltages, shared drivers, neighbours).
+    ``goodness`` holds held-out fit figures (KS distance, R², residual sigma ...); ``pulses`` how many programming
+    pulses the calibration cost; ``seed`` the host's seed of the test patterns; ``age_s`` the age at which columns were
+    measured. ``thermal`` is there when a second temperature was measured, ``writes`` when write-verify was counted,
+    ``drive`` when inputs of several bits a read were measured. ``product_error``: relative standard deviation of a
+    cell's conductance in a product against a read of the single cell, fixed for each cell (other voltages, shared
+    drivers, neighbours).
     """
 
     chip_name: str
@@ -130,17 +130,17 @@ class CalibrationRecord:
 
     @property
     def origin(self) -> str:
-        """Whose cells the law tells of: "record of emulated lab-128 7aecdedfac45, 2026-11-27T23:41:54+00:00"."""
+        """Where the law comes from: "record of emulated lab-128 7aecdedfac45, 2026-11-27T23:41:54+00:00"."""
         if self.kind == "model":
             return f"models of the chip file {self.chip_name}"
         whose = f"{self.kind} {self.chip_name} {self.serial}".strip()
         return "record of " + ", ".join(filter(None, (whose, self.date)))
 
     def macro(self, macro: int) -> MacroCalibration:
-        """One macro's part.
+        """Calibration of one macro.
 
         Raises:
-            NotCalibrated: the record does not hold it.
+            NotCalibrated: the record does not hold this macro.
         """
         if macro not in self.macros:
             raise NotCalibrated(macro, tuple(sorted(self.macros)))
@@ -148,7 +148,7 @@ class CalibrationRecord:
 
 
 class NotCalibrated(CimMismatch, LookupError):
-    """A macro is needed that the record does not hold; fields ``macro`` and ``known``."""
+    """A macro is used that the calibration record does not hold; fields ``macro`` and ``known``."""
 
     def __init__(self, macro: int, known: tuple[int, ...]) -> None:
         super().__init__(f"macro {macro} is not in the calibration record, which holds {known}")

@@ -1,4 +1,4 @@
-"""How far cells and conversions of a chip are off before one was measured: variances for a compiler to weigh."""
+"""Expected errors of cells and conversions before a chip was measured: variances by which a compiler weighs layers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ QUANTILES = (np.arange(400) + 0.5) / 400
 
 @dataclass(frozen=True, slots=True)
 class CellErrors:
-    """Variances of one cell by level, µS²: ``written_us2`` of what it became since it was written,
-    ``read_us2`` new at every read; and ``conversion_codes``, the noise of one conversion.
+    """Variances of one cell by level, µS²: ``written_us2`` of its error since it was written, ``read_us2`` of noise new
+    at every read; and ``conversion_codes``, the noise of one conversion.
     """
 
     written_us2: Floats

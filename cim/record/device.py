@@ -166,7 +166,7 @@ def _posterior_by_ranks(
     noise2: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """The same for a law of any shape: a rank drawn by how likely the reading is at it, the cell between two ranks."""
+    """``_posterior`` for a law of any shape: draw a rank by the likelihood of the reading, then interpolate."""
     each = {name: getattr(law, name)[:, None] for name in ("loc_us", "scale_us", "df", "wide_share", "skew")}
     errors = replace(law, **each).quantile(RANKS)  # (laws, ranks)
     found = np.empty(len(readings))
@@ -184,7 +184,7 @@ def _posterior_by_ranks(
 
 
 def _at_temperature(record: CalibrationRecord, age_s: float, temperature_c: float | None) -> tuple[float, float]:
-    """The age that counts, and the factor of all conductances."""
+    """Age at the reference temperature that relaxes cells as far, and the factor of all conductances."""
     if record.thermal is None or temperature_c is None:
         return age_s, 1.0
     return accelerated_age(age_s, temperature_c, record.thermal), conductance_factor(temperature_c, record.thermal)

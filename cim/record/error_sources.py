@@ -1,7 +1,7 @@
-"""Sources of a chip's error that the simulator can switch off: specification and record with some of them only.
+"""Sources of a chip's error that the simulator can switch off: specification and record with a subset of them.
 
-A source that is off is as good as no simulator could be: cells at their targets, converters that add
-nothing, wires without resistance, reads without noise, estimates without error.
+A source that is off is ideal: cells at their targets, converters without error, wires without resistance, reads without
+noise, estimates without error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HEADROOM = 1.25  # cells can lie above the highest level by this factor before a
 
 
 class ErrorSource(enum.Flag):
-    """One source of a chip's error; a union of them is a chip with these and no others."""
+    """One source of a chip's error; a union of members is a chip that has exactly these sources."""
 
     PROGRAMMING = enum.auto()  # cells as read right after writing, instead of their targets
     RELAXATION = enum.auto()  # what they became until the run
@@ -43,7 +43,7 @@ EVERYTHING = ~ErrorSource(0)
 
 
 def exact_converters(spec: MacroSpec) -> MacroSpec:
-    """The macro with converters that add nothing: a sixteenth of the finest step, and no sum ends the scale.
+    """The macro with converters of negligible error: a sixteenth of the finest step, and a scale that no sum exceeds.
 
     Example: lab-128, 8 bits over ± 304 µS at the finest → 17 bits over ± 6,400 µS, a step of 0.098 µS.
     """
@@ -55,7 +55,7 @@ def exact_converters(spec: MacroSpec) -> MacroSpec:
 
 
 def spec_with_sources(spec: MacroSpec, parts: ErrorSource) -> MacroSpec:
-    """The macro of a chip that has only these parts."""
+    """Specification of the macro with only the error sources ``parts``."""
     if ErrorSource.ADC not in parts:
         spec = exact_converters(spec)
     if ErrorSource.INPUTS not in parts:
@@ -64,9 +64,9 @@ def spec_with_sources(spec: MacroSpec, parts: ErrorSource) -> MacroSpec:
 
 
 def record_with_sources(record: CalibrationRecord, spec: MacroSpec, parts: ErrorSource) -> CalibrationRecord:
-    """The record of a chip that has only these parts; ``spec`` is that of the chip itself.
+    """Record of the chip with only the error sources ``parts``; ``spec`` has all sources.
 
-    Cells are the business of ``CellSteps``.
+    ``CellSteps`` does the same for the conductances of cells.
     """
     macros = dict(record.macros)
     if ErrorSource.ADC not in parts:
@@ -85,7 +85,7 @@ def record_with_sources(record: CalibrationRecord, spec: MacroSpec, parts: Error
 
 
 def inputs_err(spec: MacroSpec, record: CalibrationRecord) -> bool:
-    """Whether inputs have a part in the errors: a table of row drivers, or cells that see several voltages."""
+    """Whether input errors are modelled: by a measured drive table, or by cells read at several voltages."""
     return record.drive is not None or unit_parts(spec, np.zeros((2, 0, 0)))[1] is not None
 
 
@@ -107,7 +107,7 @@ def _certain(part: MacroCalibration) -> MacroCalibration:
 
 @dataclass(frozen=True, slots=True)
 class CellSteps:
-    """How the cells of one macro came to be what they are, (rows, columns) µS: target, early, late.
+    """Conductances of one macro at three times, (rows, columns) µS: target, early read-back, late read-back.
 
     Without an early read-back ``early_us`` is ``late_us``, and programming and relaxation are one part.
     """

@@ -1,9 +1,9 @@
 """The calibration record as an HDF5 file (format ``hil.calibration``, version 1.2).
 
-A dataclass is a group: arrays are data sets; numbers, texts and enums attributes; a part that is
-a dataclass itself is a group again, a part that was not measured is left out. What a field is
-says its annotation, so a new field with a default needs no line here, and older files load.
-Version 1.1 added ``thermal``, ``writes`` and fields of the laws; 1.2 added ``drive``.
+A dataclass is a group: arrays are data sets; numbers, texts and enums attributes; a part that is a dataclass itself is
+a group again, a part that was not measured is left out. The annotation of a field gives its type, so a new field with a
+default needs no code here, and older files load. Version 1.1 added ``thermal``, ``writes`` and fields of the laws; 1.2
+added ``drive``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Chips before one was measured: values of [models] that a chip file gives as ranges, and columns nobody looked at.
+"""Virtual chips of a kind that was never measured: values of [models] drawn from their ranges, and drawn columns.
 
-A virtual chip of an unmeasured kind is drawn in two steps: what its kind is like (a point of the ranges), and one
-chip of them. The spread over points is ignorance, which measuring takes away; the spread at a point is that of chips.
+A virtual chip is drawn in two steps: the properties of its kind (a point within the ranges), then one chip of that
+kind. The spread between points is ignorance, which measurements remove; the spread at one point is that between chips.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ INL_SHAPES = (2, 3)  # degrees of a curve's Legendre polynomials: a bow and an S
 
 @dataclass(frozen=True, slots=True)
 class BeliefPoints:
-    """Points of the ranges of a chip file, one a virtual chip: ``names`` (p,), ``low`` and ``high`` (p,), and
-    ``places`` (chips, p) from 0, the lowest, to 1."""
+    """Points within the value ranges of a chip file, one for each virtual chip: ``names`` (p,) of the values, their
+    ``low`` and ``high`` (p,), and ``places`` (chips, p) from 0 at the low end to 1."""
 
     names: tuple[str, ...]
     low: NDArray[np.float64]
@@ -32,11 +32,11 @@ class BeliefPoints:
 
     @property
     def values(self) -> NDArray[np.float64]:
-        """(chips, p) in the units of the chip file."""
+        """Values of every virtual chip, (chips, p), in the units of the chip file."""
         return self.low + self.places * (self.high - self.low)
 
     def models(self, about: ModelSpec, number: int) -> ModelSpec:
-        """Models of drawn chip ``number``: ``about`` with the values that were drawn for it."""
+        """Section [models] of virtual chip ``number``: ``about`` with the values drawn for that chip."""
         found: ModelSpec = replace(about, **dict(zip(self.names, self.values[number].tolist(), strict=True)))
         return found
 
@@ -61,7 +61,7 @@ def unmeasured_record(
 
 
 def with_columns(part: MacroCalibration, about: ModelSpec, rng: np.random.Generator) -> MacroCalibration:
-    """A macro with gains, offsets and converter curves of the spreads that the chip file says."""
+    """A macro with drawn gains, offsets and INL curves, whose spreads come from the chip file."""
     if not (about.column_gain_sigma or about.column_offset_codes or about.inl_codes):
         return part
     places = np.linspace(-1.0, 1.0, part.inl_codes.shape[1])
@@ -123,7 +123,7 @@ def measured_models(record: CalibrationRecord, spec: ChipSpec) -> Mapping[str, M
 
 
 def _factor(record: CalibrationRecord, spec: ChipSpec, about: ModelSpec) -> MeasuredValue:
-    """Size of the measured law's errors, of those that the model gives at the same levels and ages."""
+    """Ratio of the measured law's error spread to that of the chip file's model at the same levels and ages."""
     from cim.cells.programming_law import law_at
 
     levels, ages = np.array(spec.macro.levels_us), record.programming.ages_s
@@ -137,7 +137,7 @@ def _factor(record: CalibrationRecord, spec: ChipSpec, about: ModelSpec) -> Meas
 
 
 def _spread(values: NDArray[np.float64], errors: NDArray[np.float64]) -> MeasuredValue:
-    """Standard deviation of values without what their errors add."""
+    """Standard deviation of ``values`` (n,) without the part that their measurement ``errors`` add."""
     n = max(len(values) - 1, 1)
     return MeasuredValue(
         _above(float(values.var(ddof=1)), _square_mean(errors)), float(values.std(ddof=1)) / np.sqrt(2 * n)
@@ -145,9 +145,9 @@ def _spread(values: NDArray[np.float64], errors: NDArray[np.float64]) -> Measure
 
 
 def _bend(curves: NDArray[np.float64], errors: NDArray[np.float64]) -> MeasuredValue:
-    """Size of converter curves (n, nodes) about their means, rms over the scale, whose ends are half a step each.
+    """Rms of INL curves (n, nodes) about their means over the scale; the two end nodes weigh half.
 
-    Few converters have it from few draws, one of each of ``INL_SHAPES`` a curve: its error is v / √(2 · shapes · n).
+    Each curve is a sum of ``INL_SHAPES`` shapes with one random amplitude each: the error is v / √(2 · shapes · n).
     """
     weights = np.ones(curves.shape[1])
     weights[[0, -1]] = 0.5

@@ -1,4 +1,4 @@
-"""Ranges of the numbers of a calibration record: wide, but a number beyond them is no measurement of any chip."""
+"""Plausible ranges of the numbers of a calibration record; a number outside its range is no measurement of a chip."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ OF_WRITES = {"cells": (0.0, 1e18), "pulses": (0.0, 1e9)}  # counts of ``WriteSta
 
 
 def check_plausible(record: object) -> None:
-    """Raises ``ValueError`` with the place of the first number that is none, or that no chip gives."""
+    """Raise ``ValueError`` that names the first field with a number that is not finite or not plausible."""
     for place, value in _numbers("", record):
         *_, parent, name = ("", *place.split("."))
         low, high = OF_WRITES.get(name, ANY) if parent == "writes" else RANGES.get(name, ANY)

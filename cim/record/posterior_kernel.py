@@ -1,7 +1,7 @@
 """Gibbs sweeps of cells that were read back (``cim.record.device.draw_posterior``) as a numba kernel.
 
-Cell by cell, so that no array is made on the way, and only what a cell needs is drawn: χ² for wide cells, half a
-normal on the side that was chosen. Imports numba and compiles at first use (cached on disk): import this module late.
+Cells are sampled one by one without temporary arrays; each cell draws only the numbers that it needs: χ² if wide, half
+a normal on its chosen side. Imports numba and compiles at first use (cached on disk): import this module late.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROOT = 0.5 * math.log(2.0 * math.pi)
 
 @njit(inline="always", **_inside)
 def _width(error: float, law: Any, tail: int, ratio: float, rng: Any) -> float:
-    """Standard deviation of the normal that a cell of this error came from, drawn given the error, before κ, µS."""
+    """Draw the standard deviation in µS, before skew, of the normal that a cell's error came from."""
     away = error - law[LOC]
     kappa = math.exp(law[SKEW])
     u = abs(away) / (law[SCALE] * (kappa if away >= 0.0 else 1.0 / kappa))
@@ -40,7 +40,7 @@ def _width(error: float, law: Any, tail: int, ratio: float, rng: Any) -> float:
 
 @njit(inline="always", **_inside)
 def _beyond(least: float, rng: Any) -> float:
-    """A standard normal above ``least`` (C. P. Robert 1995, doi 10.1007/BF00143942)."""
+    """Draw a standard normal above ``least`` (C. P. Robert 1995, doi 10.1007/BF00143942)."""
     if least <= 0.0:
         while True:
             z = rng.standard_normal()
@@ -55,7 +55,7 @@ def _beyond(least: float, rng: Any) -> float:
 
 @njit(inline="always", **_inside)
 def _away(read: float, width: float, skew: float, noise2: float, rng: Any) -> float:
-    """Distance from the middle given that read, under a normal of ``width``, stretched on each side by κ."""
+    """Draw a cell's distance from the centre of its law, given ``read``, for a normal of ``width`` skewed by κ, µS."""
     if skew == 0.0:
         shrink = width**2 / (width**2 + noise2)
         return float(shrink * read + math.sqrt(shrink * noise2) * rng.standard_normal())
@@ -82,7 +82,7 @@ def sweep(
     Args:
         readings, targets, noise2: (n,) µS, µS and µS²; the middle of a cell's errors is target + loc.
         which: (n,) row of each cell's law in ``laws`` (laws, ROWS); ``tail`` and ``ratio`` are those of all.
-        rng: ``numpy.random.Generator``, of which this takes as many numbers as it happens to need.
+        rng: ``numpy.random.Generator``; the number of draws depends on the readings.
     """
     cells = np.empty(readings.size)
     for i in range(readings.size):

@@ -1,10 +1,9 @@
 """Published device models by name: what a chip file may say before any chip was measured.
 
-Each gives, for levels and ages, the mean and spread of conductance − target as a
-``ProgrammingLaw`` (Gaussian) with the noise that has gathered until then, and a ``ReadNoise``
-for how two reads differ. Coefficients are those of the named publications as AIHWKit
-(4545f11b) and CrossSim (0a2eb1ed) print them; ``tests/cim/record/test_published.py`` holds their
-numbers against ours. Conductances in µS, ages in s after programming.
+Each gives, for levels and ages, the mean and spread of conductance − target as a ``ProgrammingLaw`` (Gaussian) with the
+noise that has gathered until then, and a ``ReadNoise`` for how two reads differ. Coefficients are those of the named
+publications as AIHWKit (4545f11b) and CrossSim (0a2eb1ed) print them; ``tests/cim/record/test_published.py`` compares
+their numbers with these models. Conductances in µS, ages in s after programming.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class UnknownModel(CimUsageError, KeyError):
 
 
 class DeviceModel(Protocol):
-    """Mean and sigma of the error at one age, and flicker noise; a published model is one of these."""
+    """Mean and sigma of the error at one age, and flicker noise; every published model implements this."""
 
     @property
     def ages_s(self) -> tuple[float, ...]:
@@ -52,7 +51,7 @@ class DeviceModel(Protocol):
         """Mean and standard deviation of conductance − target, µS."""
 
     def flicker(self, levels_us: Floats) -> tuple[Floats, float]:
-        """Growth of the difference of two reads per decade, µS², and from which separation on, s."""
+        """Flicker growth of the difference of two reads per decade, µS², and the separation in s where it begins."""
 
     def at_full_scale(self, full_scale_us: float) -> DeviceModel:
         """The model scaled to another highest conductance."""
@@ -60,11 +59,11 @@ class DeviceModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PolynomialModel:
-    """Error of sigma Σ c_i x^i and mean Σ m_i x^i (none: zero), x = G / G_max, at stated ages.
+    """Programming error with sigma Σ c_i x^i and mean Σ m_i x^i (without m_i: zero), x = G / G_max, at stated ages.
 
         σ(G) = max(0, Σ c_i (G / G_max)^i) · G_max / G_reference
 
-    Between the ages both are linear in log time; outside the nearest age stands.
+    Both are linear in log time between the ages, and constant before the first and after the last.
 
     Example: wan-2022, 40 µS, x = 1, 1 s: 0.348 + 16.03 − 43.853 + 45.393 − 16.815 = 1.103 µS.
     """
@@ -97,7 +96,7 @@ class PolynomialModel:
 
 @dataclass(frozen=True, slots=True)
 class CmoHfoxModel:
-    """Analogue CMO/HfOx cells: linear programming error, relaxation that no level changes, 1/f noise.
+    """Analogue CMO/HfOx cells: linear programming error, relaxation that does not depend on the level, 1/f noise.
 
         σ_p = a G + b,    mean = m ln t,    σ_d = s ln t + d,    σ_r² = (K log₁₀ G)² ln((t + τ) / 2τ)
 
@@ -243,7 +242,7 @@ def published_model(name: str, full_scale_us: float | None = None) -> Published:
         its laws, with source and range.
 
     Raises:
-        UnknownModel: there is none of that name.
+        UnknownModel: no published model has that name.
 
     Example:
         >>> published_model("wan-2022").doi
@@ -264,7 +263,7 @@ class NoModels(CimFileError, LookupError):
 
 
 def still_record(spec: ChipSpec, macros: Sequence[int]) -> CalibrationRecord:
-    """A record of cells that stay where they are written, of a chip whose file names no models of them."""
+    """Record of a chip whose file has no [models]: cells keep the conductance that they are written to."""
     levels = np.array(spec.macro.levels_us)
     none, little = np.zeros((1, len(levels))), np.full((1, len(levels)), 1e-9)
     law = ProgrammingLaw(np.ones(1), levels, none, little, little + 100.0, none, none, none, 0.0, 0.0, 0.0, np.zeros(0))

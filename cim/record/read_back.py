@@ -1,4 +1,4 @@
-"""The most plausible conductances of cells, from noisy readings of them: a point, where ``cim.record.device`` draws."""
+"""Most plausible conductances of cells, given noisy readings: a point estimate; ``cim.record.device`` draws samples."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Vectors inside numba kernels: their types, loads and stores; single precision, integers, pairs of them, look-ups."""
+"""Vectors inside numba kernels: types, loads and stores of floats and integers, and table look-ups."""

@@ -1,4 +1,4 @@
-"""Vectors of integers inside numba kernels: 512 bits as 32 shorts or 8 longs, and halves and bytes of them.
+"""Integer vectors of 512 bits inside numba kernels: 32 shorts or 8 longs, with vectors of half the size and of bytes.
 
 ``Shorts`` are 32 lanes of int16, ``halves`` 16 of them, ``longs`` eight of 64 bits, ``octets`` 32 bytes: one register
 of 512 bits or less on AVX-512, two on AVX2, four on NEON. Shift counts are constants of the kernel or scalars. Imports
@@ -25,7 +25,7 @@ load_shorts, load_halves, load_longs = loader(shorts), loader(halves), loader(lo
 
 
 def has_wide_words() -> bool:
-    """Whether 32 shorts fit one register."""
+    """Whether 32 shorts (512 bits) fit one register of this machine."""
     return has("avx512bw")
 
 
@@ -35,7 +35,7 @@ def has_byte_shuffle() -> bool:
 
 
 def _same(emit: Any) -> Any:
-    """An intrinsic of two vectors of one type."""
+    """Numba intrinsic of two vectors of one type, whose code ``emit`` writes."""
 
     def typing(context: Any, a: Any, b: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -47,7 +47,7 @@ def _same(emit: Any) -> Any:
 
 
 def _shift(emit: Any) -> Any:
-    """An intrinsic of a vector and a scalar count."""
+    """Numba intrinsic of a vector and a scalar shift count, whose code ``emit`` writes."""
 
     def typing(context: Any, a: Any, count: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -82,7 +82,7 @@ def _high_product(signed: bool) -> Any:
 
 
 def _rounded_product(builder: Any, kind: Vector, a: Any, b: Any) -> Any:
-    """Rounded high half of products, by the x86 instruction for it, which LLVM does not find."""
+    """Rounded high halves of lane products by the dedicated x86 instruction, which LLVM does not choose by itself."""
     if not has_byte_shuffle():
         wide = ir.VectorType(ir.IntType(2 * kind.bits), kind.lanes)
         half, down = (ir.Constant(wide, [n] * kind.lanes) for n in (1 << (kind.bits - 2), kind.bits - 1))
@@ -157,7 +157,7 @@ transposed = operation(longs, (longs,), _transposed)
 
 
 def _bytes_of_two(first: int) -> Any:
-    """The operation that takes 64-bit lanes ``first`` and ``first + 1`` apart: sixteen bytes, each in a 32-bit lane."""
+    """Intrinsic that splits 64-bit lanes ``first`` and ``first + 1`` into sixteen bytes, one in each 32-bit lane."""
     places = range(8 * first, 8 * first + 16)
     return operation(ints, (longs,), lambda b, x: b.zext(picked(b, b.bitcast(x, _BYTES), places), ints.llvm))
 

@@ -1,4 +1,4 @@
-"""Products of pairs of 16-bit integers and words of counts, for ``cim.simulator.fast.kernels``.
+"""Products of pairs of 16-bit integers, and words of byte counts, for ``cim.simulator.fast.kernels``.
 
 ``dot_pairs`` is the one operation that machines offer for 16-bit integers: two products and
 their sum into 32 bits (``vpdpwssd``, ``vpmaddwd``; plain multiplications elsewhere). Imports
@@ -42,7 +42,7 @@ dot_pairs = operation(ints, (ints, ints, ints), _pairs)
 
 
 def _guessed(builder: Any, name: str, value: Any) -> Any:
-    """One of the approximations of AVX-512, in every lane."""
+    """AVX-512 approximation instruction ``name`` (14 bits of precision), applied to every lane."""
     mask = ir.Constant(I16, -1)
     return called(builder, f"llvm.x86.avx512.{name}14.ps.512", floats.llvm, value, floats.each(0.0), mask)
 

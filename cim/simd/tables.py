@@ -29,9 +29,9 @@ def item(typing: Any, array: Any, index: Any) -> Any:
 
 
 def _looker(kind: Vector) -> Any:
-    """The row of a table of rows of lanes, from flat ``at`` on, that byte ``plane`` of ``word`` numbers.
+    """Intrinsic (table, at, word, plane): the row numbered by byte ``plane`` of ``word``, row 0 at flat ``at``.
 
-    Its address comes by a rotation and a mask.
+    A rotation and a mask turn the byte into the row's address.
     """
     row_bits = (kind.lanes * kind.bits // 8).bit_length() - 1
 

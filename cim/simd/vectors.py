@@ -42,7 +42,7 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
 
 
 def integers_of(bits: int, lanes: int) -> Vector:
-    """The type of ``lanes`` integers of ``bits`` bits."""
+    """The LLVM vector type of ``lanes`` integers of ``bits`` bits."""
     return Vector(ir.IntType(bits), bits, lanes)
 
 
@@ -53,7 +53,7 @@ def has(feature: str) -> bool:
 
 @functools.cache
 def _features() -> frozenset[str]:
-    """Instruction sets that kernels may use: those of this machine, or those that numba was configured with."""
+    """Instruction sets that kernels may use: of this machine, or as numba was configured."""
     told = config.CPU_FEATURES
     if told is not None:
         return frozenset(word[1:] for word in told.split(",") if word.startswith("+"))
@@ -111,9 +111,9 @@ def splat_of(kind: Vector, scalar: Any) -> Any:
 
 
 def splat_item(result: Vector, unit: Any = None) -> Any:
-    """An intrinsic (array, index): what lies at flat ``index`` of a contiguous array, again and again in all lanes.
+    """An intrinsic (array, index): the item at flat ``index`` of a contiguous array, repeated in all lanes.
 
-    ``unit``: LLVM type that is read, of more bits than a lane or as many; None: that of a lane.
+    ``unit``: LLVM type of the item, at least as wide as a lane; None: the type of a lane.
     """
     unit = unit or result.element
     vector = result.llvm if unit is result.element else ir.VectorType(unit, result.lanes * result.bits // unit.width)
@@ -130,10 +130,10 @@ def splat_item(result: Vector, unit: Any = None) -> Any:
 
 
 def loader(result: Vector, *, as_they_lie: bool = False) -> Any:
-    """An intrinsic (array, index): neighbours of a contiguous array from flat ``index`` on.
+    """An intrinsic (array, index): vector of neighbouring items of a contiguous array from flat ``index`` on.
 
-    Narrower integers are widened to the lanes, by their sign where their dtype has one; ``as_they_lie`` takes the bits
-    of the lanes whatever the items are.
+    Narrower integers are widened to the lanes, by their sign where their dtype has one; ``as_they_lie`` copies the bits
+    without conversion.
     """
 
     def typing(context: Any, array: Any, index: Any) -> Any:
@@ -157,7 +157,7 @@ def loader(result: Vector, *, as_they_lie: bool = False) -> Any:
 
 @intrinsic
 def prefetch(typing: Any, array: Any, index: Any) -> Any:
-    """Ask for the cache line of flat ``index`` of a contiguous array, which may be past its end."""
+    """Prefetch the cache line of flat ``index`` of a contiguous array, which may be past its end."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         place = pointer(context, builder, I8, signature.args[0], *values)

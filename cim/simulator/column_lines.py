@@ -1,8 +1,7 @@
 """The correction of one tile's columns, from the record of its macro and cells as they were read.
 
-The correction of a column is the least-squares line from the ADC sums that record and readings make us
-expect to the level sums that are wanted. It holds column gain and offset, the mean loss along the wires,
-and what the cells of the column became.
+The correction of a column is the least-squares line from expected ADC sums, by record and readings, to the wanted level
+sums. It compensates column gain and offset, mean wire loss, and deviations of the column's cells.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from cim.simulator.simulator import LayerSimulator
 
 @dataclass(frozen=True, slots=True)
 class ColumnReads:
-    """Where a tile lies on its macro, the levels that it stands for (rows, outputs), and how it is read.
+    """Tile on its macro: place, intended levels (rows, outputs), and input bits of its reads.
 
-    ``signs``: −1 for outputs whose cells hold the negated weights, (outputs,); None: none.
+    ``signs``: −1 for outputs whose cells hold the negated weights, (outputs,); None: no output is negated.
     """
 
     macro: int
@@ -47,7 +46,7 @@ def tile_correction(
     cells_us: NDArray[np.floating],
     vectors: NDArray[np.int16],
 ) -> Correction:
-    """The least-squares line of each column of one tile; where a column hardly varies, the nominal slope stands.
+    """Least-squares line of each column of one tile; a column that hardly varies keeps the nominal slope.
 
     Minimises Σ (gain · sum + offset − wanted)² + w (gain − nominal)² over the vectors, with
     wanted the exact level sums, w the square sum of one code in every plane of every vector.
@@ -88,7 +87,7 @@ def expected_sums(
     cells_us: NDArray[np.floating],
     vectors: NDArray[np.int16],
 ) -> NDArray[np.float64]:
-    """ADC sums (vectors, outputs) of one tile without noise, for input codes (vectors, rows)."""
+    """Noise-free ADC sums (vectors, outputs) of one tile, for input codes ``vectors`` (vectors, rows of the tile)."""
     part = record.macro(tile.macro)
     columns = Columns(part.gain, part.offset_codes, np.zeros_like(part.gain), part.adc, part.inl_codes)
     inputs, outputs = tile.levels.shape

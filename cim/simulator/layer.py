@@ -1,4 +1,4 @@
-"""One layer of one virtual chip as every engine takes it: cells in units of codes, geometry, row drivers, noise keys.
+"""One layer of one virtual chip in the form that all engines use: cells in ADC codes, geometry, drive, noise keys.
 
 Modes and engines import this module; it imports none of them. Conductances and converters of the virtual chip
 come from ``cim.record.device``; the correction comes from the caller, as the real chip's does.
@@ -32,7 +32,7 @@ PURPOSE = 0x51B  # first word of every noise key of the simulator
 
 @dataclass(frozen=True, slots=True)
 class NoiseKey:
-    """Names one stream of noise; image i of a call uses ``first_image`` + i, or ``first_image`` + ``chosen[i]``.
+    """Key of one noise stream; image i of a call uses ``first_image`` + i, or ``first_image`` + ``chosen[i]``.
 
     The same key gives the same noise whatever the batch; another ``seed``, ``chip``
     (virtual chip), ``layer`` or image gives noise independent of it.
@@ -65,11 +65,10 @@ class NoiseKey:
 class SimulatedTile:
     """One tile as one virtual chip holds it.
 
-    ``inputs`` are positions of the layer's unfolded input vector, ``outputs`` of its
-    outputs, ``row0`` and ``output0`` the tile's place on the macro. ``halves_us`` (2, rows,
-    outputs) µS. Converter arrays are (conversions,) in raw order, ``inl_codes``
-    (conversions, nodes); meaning as in ``cim.record.calibration.MacroCalibration``. ``reads`` of each product, whose
-    mean counts: in the fast mode, by errors that are as much smaller; the exact mode reads once.
+    ``inputs`` are positions of the layer's unfolded input vector, ``outputs`` of its outputs, ``row0`` and ``output0``
+    the tile's place on the macro. ``halves_us`` (2, rows, outputs) µS. Converter arrays are (conversions,) in raw
+    order, ``inl_codes`` (conversions, nodes); meaning as in ``cim.record.calibration.MacroCalibration``. ``reads``:
+    repeated reads of each product, which are averaged: in the fast mode by smaller errors; the exact mode reads once.
     """
 
     inputs: range
@@ -99,7 +98,7 @@ def simulated_tile(
     output0: int,
     reads: int = 1,
 ) -> SimulatedTile:
-    """Take one tile out of a virtual macro.
+    """Give one tile of a virtual macro.
 
     Args:
         cells_us: the whole macro, (rows, columns) µS (``cim.record.device.draw_programming``).
@@ -126,19 +125,17 @@ def simulated_tile(
 
 @dataclass(frozen=True, slots=True)
 class PreparedTile:
-    """A tile in units of ADC codes, rows ordered along the line; what the engines take.
+    """A tile in units of ADC codes, rows ordered along the line: the input of all engines.
 
-    ``cells`` float64 (rows, conversions), gain / lsb · G, on a binary grid so fine that a
-    single-precision sum over rows of whole units is exact (then no order of addition changes a bit);
-    ``cubic`` None, or what u³ is multiplied with (``cim.array.cell_iv.unit_parts``), like ``cells``, which then
-    are gain / lsb · G₁;
-    ``variance`` float64 (rows, conversions), codes², of one read of each cell, and
-    ``mean_variance`` of a column's cells: σ² = mean_variance · Σ u² + conversion_noise²;
-    ``order`` (rows,) the unfolded input position of each row; ``gaps`` (rows,) pitches from each
-    row to the next. Of the wires, the coarse law of ``cim.simulator.fast.moments``: ``wire`` (conversions,) codes
-    that a code of the converted sum and a driven unit lose per pitch. Exact engines take ``cim.array.wire_segments``
-    where ``wire`` is not zero. ``tile`` holds the cells as they load the lines: as they were given, but for lines that
-    were taken into them and cubic cells (``line_halves_us``).
+    ``cells`` float64 (rows, conversions), gain / lsb · G, on a binary grid so fine that a single-precision sum over
+    rows of whole units is exact (then no order of addition changes a bit); ``cubic`` None, or what u³ is multiplied
+    with (``cim.array.cell_iv.unit_parts``), like ``cells``, which then are gain / lsb · G₁; ``variance`` float64 (rows,
+    conversions), codes², of one read of each cell, and ``mean_variance`` of a column's cells: σ² = mean_variance · Σ u²
+    + conversion_noise²; ``order`` (rows,) the unfolded input position of each row; ``gaps`` (rows,) pitches from each
+    row to the next. Of the wires, the coarse law of ``cim.simulator.fast.moments``: ``wire`` (conversions,) codes that
+    a code of the converted sum and a driven unit lose per pitch. Exact engines take ``cim.array.wire_segments`` where
+    ``wire`` is not zero. ``tile`` holds the cells as loads of the lines: the given conductances, except for cubic cells
+    (``line_halves_us``) and cells that already contain the wires.
     """
 
     order: NDArray[np.int64]
@@ -169,7 +166,7 @@ def prepare_tile(
 ) -> PreparedTile:
     """Bring one tile to code units (see ``PreparedTile``).
 
-    Where word lines drive rows, effective conductances take the place of the cells and no wire is left.
+    Where word lines drive rows, effective conductances replace the cells, and the wire loss is contained in them.
     """
     plus, minus = read_noise.at(tile.halves_us)
     linear, cubic = unit_parts(spec, tile.halves_us)
@@ -208,10 +205,10 @@ class SimulatedLayer:
     """One layer of one virtual chip, its cells in units of ADC codes (``prepare_layer``).
 
     ``inputs`` rows of the unfolded input, ``outputs``; ``window`` None for a matrix. ``planes`` are the reads that a
-    code takes, ``limits`` the first and last code of a converter. ``drive`` None: rows get the units themselves.
-    ``rows_alike``: neighbouring rows drive together, as pixels of a picture do; the fast mode takes what wires lose
-    plane by plane then. ``conversions_a_place`` of all reads of all tiles in one plane, also where an engine keeps no
-    tiles (``without_tiles``).
+    code takes, ``limits`` the first and last code of a converter. ``drive`` None: ideal row drivers. ``rows_alike``:
+    inputs of neighbouring rows are similar, as pixels of a picture are; the fast mode then computes wire losses plane
+    by plane. ``conversions_a_place``: conversions of all tiles and reads in one plane, known also without tiles
+    (``without_tiles``).
     """
 
     spec: MacroSpec
@@ -256,11 +253,11 @@ class SimulatedLayer:
         return self.input_signed and not self.offset_inputs
 
     def driven(self, codes: NDArray[np.int16]) -> NDArray[np.int16]:
-        """Codes as the row drivers get them."""
+        """Codes that the row drivers receive: ``codes``, with the offset added on chips with offset inputs."""
         return to_offset(codes, self.input_bits) if self.offset_inputs else codes
 
     def units(self, driven: NDArray[np.int16]) -> NDArray[np.float32]:
-        """What rows are driven with in each plane, of driven codes (…, rows): (planes, …, rows)."""
+        """Input units of the rows in each plane, for driven codes (…, rows): (planes, …, rows)."""
         units = split_planes(driven, self.spec.inputs, self.input_bits, self.input_signed)
         return driven_units(units, self.drive).astype(np.float32)
 
@@ -284,15 +281,15 @@ def prepare_layer(
     drive: InputDrive | None = None,
     rows_alike: bool = False,
 ) -> SimulatedLayer:
-    """Bring a layer to units of codes.
+    """Give a layer with its cells in units of ADC codes.
 
     Args:
-        tiles: what the virtual chip holds (``simulated_tile``).
-        drive: what rows get for the units of a read of several bits; None: the units themselves.
+        tiles: tiles of the virtual chip (``simulated_tile``).
+        drive: drive of rows by input unit where a read takes several bits; None: ideal row drivers.
         rows_alike: see ``SimulatedLayer``.
 
     Raises:
-        ValueError: tiles or window that do not fit the layer, a drive table of other inputs.
+        ValueError: tiles or window do not fit the layer, or the drive table has other input units.
     """
     check_drive(spec, drive)
     if window is not None and window.rows != inputs:
@@ -322,11 +319,11 @@ def prepare_layer(
 
 
 class LayerEngine(Protocol):
-    """What one engine made of a layer in one mode; it writes nothing into the layer."""
+    """A layer prepared by one engine for one mode; the layer itself is not changed."""
 
     def layer_sums(self, codes: NDArray[np.int16], keys: NDArray[np.uint32]) -> tuple[NDArray[np.int32], int]:
         """Level sums (n, outputs, positions) of codes under the noise keys of their images (``NoiseKey.words``), and
-        the number of conversions that end at the end of the scale (in fast mode: that are expected beyond it).
+        the number of conversions on the last code of the scale (in the fast mode: expected beyond it).
 
         Raises:
             CodeOutOfRange: codes do not fit the layer's bits.

@@ -17,9 +17,9 @@ SPARE_BYTES = 64  # behind byte maps, that a kernel may read
 
 
 def fill_padded(padded: NDArray[Any], layer: SimulatedLayer, codes: NDArray[np.int16]) -> None:
-    """Driven codes and what padding drives, into an array of zeros seen as (n, channels, height, width).
+    """Write driven codes with their padding into ``padded``, zeros viewed as (n, channels, height, width).
 
-    A code of zero pads; a chip with offset inputs drives something for it.
+    Padding has code 0, which chips with offset inputs drive as the offset.
 
     Raises:
         CodeOutOfRange: codes do not fit the layer's bits.
@@ -47,7 +47,7 @@ def window_pixels(window: Window) -> tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 class ByteMaps:
-    """Driven codes as bytes, channels first, flattened so that neighbouring places read neighbouring bytes.
+    """Driven codes as flat bytes, channels first, in an order in which neighbouring places read neighbouring bytes.
 
     With a stride, columns are sorted by their remainder: (images, channels, height, stride, width / stride).
     """
@@ -74,5 +74,5 @@ class ByteMaps:
         self.steps = (channel[:, None, None] + rows[:, None] + columns).ravel().astype(np.int64)
 
     def starts_of(self, part: slice) -> NDArray[np.int64]:
-        """Where the runs of ``run`` neighbouring places of some images start."""
+        """Start of each run of ``run`` neighbouring places, for the images ``part``."""
         return (np.arange(part.start, part.stop)[:, None] * self.size + self.starts).ravel().astype(np.int64)

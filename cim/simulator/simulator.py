@@ -1,4 +1,4 @@
-"""The calibrated simulator: what one layer of a virtual chip answers, in either mode.
+"""The calibrated simulator: level sums of one layer of a virtual chip, in exact or fast mode.
 
 Exact: every plane of every input is one read. A read of a tile converts, for each column,
 
@@ -6,14 +6,14 @@ Exact: every plane of every input is one read. A read of a tile converts, for ea
     σ²   = (gain / lsb)² · v · Σ u² + conversion_noise²,   v the column's mean read variance
     code = clip(⌊y + inl(y) + ½⌋)
 
-with u what a row is driven with (``cim.array.input_drive``) and G u becoming G₁ u + G₃ u³ for cubic cells whose inputs
-are voltages (``cim.array.cell_iv``), the wire loss of ``cim.array.wire_law``; read noise of all cells of a column is
-one Gaussian, new in every conversion, of the variance that so many driven cells of the column have on
-average (which cells are driven changes it by a few per cent from read to read). Codes are
-shift-added, pairs subtracted, corrected with the record's estimates and added over tiles: the integers that
-``mapping.program.execute`` expects. Fast: the same from one product a tile (``cim.simulator.fast.moments``).
+with u the drive of a row (``cim.array.input_drive``), G₁ u + G₃ u³ in place of G u for cubic cells whose inputs are
+voltages (``cim.array.cell_iv``), and the wire loss of ``cim.array.wire_law``; read noise of all cells of a column is
+one Gaussian, new in every conversion, of the variance that so many driven cells of the column have on average (which
+cells are driven changes it by a few per cent from read to read). Codes are shift-added, pairs subtracted, corrected
+with the record's estimates and added over tiles: the integers that ``mapping.program.execute`` expects. Fast: the same
+from one product a tile (``cim.simulator.fast.moments``).
 
-This module only chooses; the layer is ``cim.simulator.layer``'s, the work the engines'.
+This module chooses the engine; ``cim.simulator.layer`` prepares the layer, and the engines compute.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class LayerSimulator:
     """One layer of one virtual chip; ``level_sums`` is its ``Multiply.sums``.
 
     Arguments as in ``cim.simulator.layer.prepare_layer``, and ``mode``, an enum or its value. Raises what
-    ``prepare_layer`` raises, and ValueError for a word that is not a mode, or tiles that are read several times in
-    the exact mode, which reads them once.
+    ``prepare_layer`` raises, and ValueError for an unknown mode, or in the exact mode for tiles with several reads,
+    since that mode reads once.
 
     Example: an ideal 128-row tile of ones, all inputs 1 → every level sum 128.
     """

@@ -1,7 +1,7 @@
 """Errors of an array as training draws them: laws of a record as tables, and cells of virtual chips.
 
-What a layer in training meets is drawn anew for each pass: cells that were written
-and have aged, stuck ones, and ones that missed their window. Imports torch: import this module late.
+Each training pass draws new errors: of written and aged cells, of stuck cells, and of cells that missed their window.
+Imports torch: import this module late.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ArrayNoise:
 
 
 def array_noise(spec: MacroSpec, record: CalibrationRecord, age_s: float) -> ArrayNoise:
-    """The errors of chips such as the record's, ``age_s`` after they were programmed.
+    """Errors of chips like that of the record, ``age_s`` after they were programmed.
 
     Args:
         spec: of the macro.
@@ -67,7 +67,7 @@ def array_noise(spec: MacroSpec, record: CalibrationRecord, age_s: float) -> Arr
         age_s: after programming, s.
 
     Returns:
-        what training layers draw for each batch.
+        the distributions that training layers draw from for each batch.
 
     Example:
         >>> array_noise(spec.macro, record, age_s=3600.0).stuck_low_share > 0
@@ -104,13 +104,13 @@ def array_noise(spec: MacroSpec, record: CalibrationRecord, age_s: float) -> Arr
 
 
 def error_quantiles(law: Law) -> NDArray[np.float64]:
-    """Quantiles of a law of (levels,) at POINTS normal scores, (levels, POINTS)."""
+    """Quantiles of a law of (levels,) at POINTS evenly spaced normal scores, (levels, POINTS) µS."""
     scores = np.linspace(-FARTHEST, FARTHEST, POINTS)
     return np.stack([law.quantile(np.full(np.shape(law.loc_us), z)) for z in scores], axis=-1)
 
 
 def cell_levels(values: Tensor, spec: MacroSpec) -> Tensor:
-    """Number of the level that has each value (whole numbers ≥ 0)."""
+    """Index of the level with each value (whole numbers ≥ 0 in units of weights)."""
     if spec.even_levels:
         return values.long()
     return torch.searchsorted(torch.tensor(spec.values.values, device=values.device), values.long().contiguous())

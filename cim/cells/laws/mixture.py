@@ -1,4 +1,4 @@
-"""Two normals: quiet cells and restless ones."""
+"""Mixture of two normals: many cells with narrow errors, a few with wide ones."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Mixture(Tail):
         return 1.0
 
     def wide_density(self, uu: Floats, df: Floats) -> tuple[Floats, Floats, Floats]:
-        """ln density, and its derivatives by ln u and ln df."""
+        """ln density of the wide part at unit scale, and its derivatives by ln u and ln df; ``uu`` is u²."""
         return -0.5 * uu - ROOT, -uu, np.zeros_like(uu)
 
 

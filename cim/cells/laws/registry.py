@@ -1,7 +1,7 @@
-"""Shapes by name: ours, those of installed packages under the entry point ``hil.cell_laws``, and those of single files.
+"""Shapes of cell errors by name: built in, of packages with the entry point ``hil.cell_laws``, and of single files.
 
 A file is named by the environment, ``HIL_CELL_LAWS=my_law.py:NAME`` (several with commas): its code then runs in every
-command that fits, reads or draws laws. Nothing else names one, least of all a record.
+command that fits, reads or draws laws. No other setting loads a file; a calibration record in particular never does.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ OURS = {
 
 @cache
 def tails() -> tuple[Tail, ...]:
-    """All shapes, which a fit tries in this order.
+    """All known shapes; a fit tries them in this order.
 
     Raises:
-        CimUsageError: one that cannot be loaded, or two of a name.
+        CimUsageError: a shape cannot be loaded, or two shapes have one name.
     """
     found: dict[str, Tail] = {}
     places: dict[str, str] = {}
@@ -49,7 +49,7 @@ def _installed() -> Iterator[tuple[str, object]]:
 
 
 def _of_files() -> Iterator[tuple[str, object]]:
-    """Those that the environment names, each with its place."""
+    """Cell laws of the files that HIL_CELL_LAWS names, each with its FILE.py:NAME."""
     for place in filter(None, os.environ.get(FILES, "").split(",")):
         path, _, name = place.rpartition(":")
         spec = importlib.util.spec_from_file_location("cell_law", path) if path else None
@@ -64,7 +64,7 @@ def _of_files() -> Iterator[tuple[str, object]]:
 
 
 def tail_named(name: str) -> Tail:
-    """Raises ``ValueError`` for a name that nothing installed has."""
+    """The shape of that name; ``ValueError`` lists the known names where it is unknown."""
     for tail in tails():
         if tail.name == name:
             return tail

@@ -1,8 +1,8 @@
 """A symmetric shape of unit scale: what a law of cell errors is stretched from (``cim.cells.tails.Law``).
 
 A shape of one's own derives from ``Tail`` in a package that names an object of it under the entry point
-``hil.cell_laws``. It says how likely an error is (``below``, ``log_density``) and which parameters count; how it is
-inverted, drawn and weighted follows from that, and may be said quicker.
+``hil.cell_laws``. It says how likely an error is (``below``, ``log_density``) and which parameters count; quantiles,
+draws and weights follow from these numerically; a subclass may override them with faster forms.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ROOT = 0.5 * np.log(2.0 * np.pi)
 
 
 class Density(NamedTuple):
-    """ln f at |u| scales, and its derivatives by ln u, ln df, the logit of the wide share and ln wide_ratio."""
+    """Log density ln f, and its derivatives by ln u, ln df, the logit of the wide share and ln wide_ratio."""
 
     log_f: Floats
     by_log_u: Floats
@@ -30,8 +30,8 @@ class Density(NamedTuple):
 
 
 class Tail:
-    """A symmetric shape T. ``name``: in records, for ever. ``parameters`` that count, of ``df`` (0.5 … 200),
-    ``wide_share`` (0 … 1) and ``wide_ratio`` (at least 1); the fit holds the others.
+    """Symmetric shape T of errors. Calibration records store ``name``, so it must never change. ``parameters`` are
+    fitted, a subset of ``df`` (0.5 … 200), ``wide_share`` (0 … 1), ``wide_ratio`` (≥ 1).
 
     Methods take all three, arrays that broadcast with ``u`` or ``p`` (the ratio a number).
     """
@@ -48,7 +48,7 @@ class Tail:
         raise NotImplementedError
 
     def beyond(self, p: Floats, df: Floats, share: Floats, ratio: float) -> Floats:
-        """u ≥ 0 with P(T > u) = p ≤ ½, by halving."""
+        """Quantile u ≥ 0 with P(T > u) = p, for p ≤ ½, found by bisection."""
         p = np.asarray(p, np.float64)
         low, high = np.zeros_like(p), np.ones_like(p)
         for _ in range(DOUBLINGS):
@@ -59,7 +59,7 @@ class Tail:
         return self.between(low, high, p, df, share, ratio)
 
     def between(self, low: Floats, high: Floats, p: Floats, df: Floats, share: Floats, ratio: float) -> Floats:
-        """The u between two others with P(T > u) = p, by halving."""
+        """Quantile u with P(T > u) = p, found by bisection between ``low`` and ``high``."""
         for _ in range(HALVINGS):
             middle = (low + high) / 2.0
             far = self.below(-middle, df, share, ratio) > p
@@ -67,7 +67,7 @@ class Tail:
         return np.asarray((low + high) / 2.0)
 
     def draw(self, df: Floats, share: Floats, ratio: float, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
-        """T drawn for every cell."""
+        """Random values of T, one for each cell of ``shape``."""
         p = rng.random(shape)
         return np.asarray(np.where(p < 0.5, -1.0, 1.0) * self.beyond(np.minimum(p, 1.0 - p), df, share, ratio))
 

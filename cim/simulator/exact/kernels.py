@@ -77,7 +77,7 @@ _POSITIVE, _SIGN = _i(0x7FFFFFFF), _i(-(1 << 31))
 
 @njit(inline="always", **_options)
 def _normals(counter: Any, key0: Any, key1: Any) -> Any:
-    """Sixteen standard normals of sixteen counters: hash, 31 bits to p, inverse distribution, one sign bit."""
+    """Sixteen standard normals from sixteen counters: hash, 31 bits as probability, inverse distribution, sign bit."""
     h = add_i(counter, splat_i(key0))
     h = mul_i(xor_i(h, shift_right(h, _i(17))), splat_i(_M1))
     h = xor_i(xor_i(h, shift_right(h, _i(11))), splat_i(key1))
@@ -96,7 +96,7 @@ def _normals(counter: Any, key0: Any, key1: Any) -> Any:
 
 @njit(inline="always", **_options)
 def _codes(y: Any, curve: Any, inl: Any, inl_unit: Any, converter: Any) -> Any:
-    """ADC codes of sixteen sums in codes: INL between its nodes, ⌊y + ½⌋, clipped."""
+    """ADC codes of sixteen sums given in codes: INL interpolated between nodes, then ⌊y + ½⌋, clipped."""
     last = splat(converter[SEGMENTS])
     place = mul(sub(y, splat(converter[LOW])), splat(converter[PER_CODE]))
     place = minimum(maximum(place, splat(_ZERO)), last)
@@ -109,9 +109,9 @@ def _codes(y: Any, curve: Any, inl: Any, inl_unit: Any, converter: Any) -> Any:
 
 
 def inl_words(inl_codes: NDArray[np.float64]) -> tuple[NDArray[np.int32], np.float32]:
-    """INL curves (conversions, nodes) as words (conversions, nodes − 1), one lookup a segment; codes of one unit.
+    """INL curves packed as words (conversions, nodes − 1), one for each segment: its first value and its rise.
 
-    Values are rounded to a unit of 1/1024 code, or coarser where a curve or a step of it exceeds 31 codes.
+    Values are rounded to the returned unit of 1/1024 code, or coarser where a curve or a step exceeds 31 codes.
     """
     largest = max(np.abs(inl_codes).max(initial=0.0), np.abs(np.diff(inl_codes, axis=1)).max(initial=0.0))
     unit = max(1.0 / 1024, float(largest) / 32766)
@@ -201,7 +201,7 @@ def convert_units(
 
 @njit(inline="always", **_options)
 def _factors_of(units: Any, wires: Any, factors: Any) -> Any:
-    """Factors of one read's segments, written; the swing of T′ per unit."""
+    """Write the loss factors of one read's segments; return the swing of the loss with T′, per unit."""
     fall, rise, swing, per_unit = wires[0], wires[1], wires[2], wires[4]
     count = _ZERO
     for s in range(factors.shape[0]):

@@ -1,4 +1,4 @@
-"""Shared by the CPU kernels: aligned memory, and the conversion of sums of codes to level sums."""
+"""Code shared by the CPU kernels: aligned memory, and the correction of ADC sums to level sums."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPARE = 64  # items behind a kernel's array that it may touch
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """An empty array that starts on a cache line: vectors then never straddle two (look-ups are twice as fast)."""
+    """An uninitialised array that starts on a cache line; no vector straddles two, so look-ups are twice as fast."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = np.empty(size + 128, np.uint8)
     first = -memory.ctypes.data % 64
@@ -24,12 +24,12 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
 
 
 def zeros_behind(values: NDArray[Any], count: int) -> NDArray[Any]:
-    """Append ``count`` zeros to the last axis; for 0 the array itself, without the time of ``np.pad``."""
+    """Append ``count`` zeros to the last axis; for 0 return the array itself, which saves the time of ``np.pad``."""
     return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, count)]) if count else values
 
 
 class Memory:
-    """Arrays of one call by name, handed out again and again: fresh pages cost more than what they hold."""
+    """Named work arrays, reused between tiles: allocating fresh pages costs more time than filling them."""
 
     def __init__(self) -> None:
         self._held: dict[str, NDArray[np.uint8]] = {}
@@ -44,7 +44,7 @@ class Memory:
 
 
 class Levels:
-    """How one tile's sums of codes become level sums; arrays padded to eights for the kernel."""
+    """Correction of one tile's ADC sums to level sums; arrays are padded to multiples of eight for the kernel."""
 
     def __init__(self, spec: MacroSpec, tile: SimulatedTile, layer_outputs: int) -> None:
         self.outputs, correction = len(tile.outputs), tile.correction
@@ -76,7 +76,7 @@ class Levels:
 
 
 def subtracted(spec: MacroSpec, outputs: int) -> tuple[int, int]:
-    """First conversion that is subtracted digitally from an output, −1 for none; 1 when each output has its own."""
+    """Index of the first conversion subtracted digitally (−1: none), and 1 if each output has its own, 0 if shared."""
     if spec.encoding is Encoding.OFFSET_COLUMN:
         return outputs, 0
     if spec.paired and spec.pair_subtraction is PairSubtraction.DIGITAL:

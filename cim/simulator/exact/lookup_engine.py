@@ -1,10 +1,9 @@
 """Exact mode for one-bit reads on one CPU core: converts tiles to 16-bit steps for the look-up kernels.
 
-A tile is eligible when its worst-case sums, counted in steps of 2^−k code with k ≥ 5, fit 16 bits
-and its converter has at most eight bits or so; ``steps_for`` says so, and ``cim.simulator.exact.numba_engine``
-takes the others. What rounding to steps does to a noise-free conversion: each of the 16 table
-entries of 128 rows is off by at most half a step, together 0.02 code rms at k = 6. Integer cells
-are exact (the ideal limit has no rounding).
+A tile is eligible when its worst-case sums, counted in steps of 2^−k code with k ≥ 5, fit 16 bits, which limits its
+converter to about eight bits (``steps_for``); ``cim.simulator.exact.numba_engine`` runs all other tiles. Error of a
+noise-free conversion by rounding: each of the 16 table entries of 128 rows is off by at most half a step, together 0.02
+code rms at k = 6. Integer cells are exact (the ideal limit has no rounding).
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ KERNELS = (kernels.convert_wide, kernels.convert_pairs)
 
 @dataclass(frozen=True)
 class TileSteps:
-    """A tile in 16-bit steps of 2^−bits code: a lane for each conversion, in blocks of 32 and one of 16 behind."""
+    """A tile in integer steps of 2^−bits code: one lane per conversion, in blocks of 32, then at most one of 16."""
 
     bits: int
     lanes: NDArray[np.int64]  # (conversions,)
@@ -50,7 +49,7 @@ class TileSteps:
 
 
 def steps_for(layer: SimulatedLayer, prepared: PreparedTile) -> TileSteps | None:
-    """The scale with which a tile's sums fit 16 bits; None when they do not fit."""
+    """The tile in steps at which its sums fit 16 bits; None when no such step exists."""
     spec, rows = layer.spec, len(prepared.order)
     if spec.inputs.coding is InputCoding.TERNARY or spec.inputs.bits_per_cycle != 1 or rows > 255:
         return None
@@ -80,7 +79,7 @@ def steps_for(layer: SimulatedLayer, prepared: PreparedTile) -> TileSteps | None
 
 
 def lanes_of(inl_codes: NDArray[np.float64]) -> NDArray[np.int64]:
-    """A lane for each conversion: one INL curve in each eight lanes where that costs few lanes (byte shuffles)."""
+    """Lane of each conversion; groups of eight lanes share an INL curve where that wastes few lanes (byte shuffles)."""
     straight = np.arange(len(inl_codes))
     if not inl_codes.any():
         return straight
@@ -95,7 +94,7 @@ def lanes_of(inl_codes: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 class LookupTile:
-    """One tile's small arrays; tables of sums and of σ are made for each call, so they cost no memory between calls."""
+    """Small arrays of one tile; its large tables of sums and σ are made anew in each call, which saves memory."""
 
     def __init__(self, layer: SimulatedLayer, prepared: PreparedTile, steps: TileSteps, number: int) -> None:
         self.layer, self.prepared, self.steps, self.number = layer, prepared, steps, number
@@ -198,7 +197,7 @@ class LookupTile:
     def add(
         self, memory: Memory, maps: ByteMaps, part: slice, keys: NDArray[np.uint64], sums: NDArray[np.int32]
     ) -> int:
-        """Add this tile's level sums of some images to ``sums``; give its conversions at an end."""
+        """Add this tile's level sums of the images ``part`` to ``sums``; return how many conversions saturate."""
         planes, starts, width = self.layer.planes, maps.starts_of(part), self.steps.width
         places = len(starts) * maps.run
         words = memory.take("words", (self.words * places + SPARE,), np.int64)

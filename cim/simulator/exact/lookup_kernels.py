@@ -77,7 +77,7 @@ _LOAD = np.int16(LOAD_BITS)
 
 @njit(inline="always", **_options)
 def _draw(s0: Any, s1: Any, scratch: Any) -> Any:
-    """Eight vectors of normals to ``scratch``; the next state."""
+    """Write eight vectors of normals to ``scratch``; return the generator's next state."""
     a, b, c, d, e, f, g, h, s0, s1 = eight_normals(s0, s1)
     store(scratch, NORMALS + 0 * WIDTH, a)
     store(scratch, NORMALS + 1 * WIDTH, b)
@@ -130,22 +130,22 @@ def convert_wide(
     """Shift-added codes of one tile's columns in blocks of 32.
 
     Args:
-        words, counts: of ``unfold_words`` and ``count_words``.
-        tables: int16 (blocks, groups, patterns, 32) of ``fill_tables``.
+        words, counts: bit patterns from ``unfold_words``, numbers of driven rows from ``count_words``.
+        tables: sums of every bit pattern from ``fill_tables``, int16 (blocks, groups, patterns, 32).
         ends: int64 (segments,), words up to the end of each segment of the line.
         wires: (fall, rise, extra, table, even): of ``lookup_wires``, flat int8 tables like ``tables`` of its extra
             loads, and int16 (rows + 1, width) of ``fill_wires``; None for no wires.
-        upper: None where up to UPPER planes are read, else anything.
+        upper: None for at most UPPER planes, any other value for more.
         offsets: int16 (width,), column offset above the lowest code, steps.
-        noise: int16 (rows + 1, width) of ``fill_noise``, in steps times 2^16 / NORMAL_UNIT; None for none.
-        inl: (table, bytewise) of ``lookup_engine``; None for none. ``curves`` int16 (width,): first entry of each
+        noise: σ from ``fill_noise``, int16 (rows + 1, width), in steps times 2^16 / NORMAL_UNIT; None: no noise.
+        inl: (table, bytewise) from ``lookup_engine``; None: no INL. ``curves`` int16 (width,): first entry of each
             column's curve.
-        keys: uint64 (images,); places divide evenly among images. ``stream``: number of the first block's noise.
+        keys: uint64 (images,); places divide evenly among images. ``stream``: number of the first block's noise stream.
         scratch: int16 (SCRATCH,). It and all tables should start on cache lines (64 bytes).
         out: int16 (places, width), written: sum over planes of weight * code + converter[CENTRE], modulo 2^16.
 
     Returns:
-        Conversions at an end of the scale.
+        number of conversions on the first or last code of the scale.
     """
     blocks, groups, patterns = tables.shape[0], tables.shape[1], tables.shape[2]
     flat, sums = tables.reshape(-1), out.reshape(-1)

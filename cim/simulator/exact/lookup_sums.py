@@ -1,4 +1,4 @@
-"""Look-ups of eight planes at a time: sums of a read's driven cells, and with wires what the line loses of them.
+"""Table look-ups for eight planes at a time: sums over the driven cells of a read, and their loss along the wires.
 
 Results go to pages of scratch, where ``cim.simulator.exact.lookup_kernels`` takes them plane by plane. Accumulators
 stay in registers. Imports numba: import this module late.
@@ -75,11 +75,11 @@ _BYTE_ZERO = np.int8(0)
 def factors_of(
     counts: Any, at: Any, n: Any, lift: Any, fall: Any, rise: Any, upper: Any, scratch: Any, to: Any
 ) -> None:
-    """Factors of all segments and four planes of one place, each twice in 32 bits, to ``scratch`` from ``to`` on.
+    """Write the loss factors of all segments and four planes of a place to ``scratch[to:]``, each twice in 32 bits.
 
     Args:
-        counts: of ``count_words``, the place's from ``at`` on; ``n`` its last one, lifted.
-        lift: bits by which planes are lifted.
+        counts: from ``count_words``, those of this place from ``at`` on; ``n`` its last word, shifted by ``lift``.
+        lift: left shift in bits that moves the planes to the highest bytes of a word.
         fall, rise: int32 (rows + 1, segments in eights) of ``cim.simulator.exact.lookup_wires``.
         upper: None for planes 0 to 3, else planes 4 to 7.
     """
@@ -100,7 +100,7 @@ def factors_of(
 def _two_planes(
     driven: Any, n: Any, eights: Any, s: Any, falls: Any, rises: Any, scratch: Any, to: Any
 ) -> None:  # fmt: skip
-    """Factors of eight segments from ``s`` on for the planes of the two lowest bytes of ``n``."""
+    """Write loss factors of eight segments, from ``s`` on, for the planes of the two lowest bytes of ``n``."""
     first, second = (n & _BYTE) * eights + s, ((n >> 8) & _BYTE) * eights + s
     factor = vadd(load_two_rows(falls, first, second), vmul(load_two_rows(rises, first, second), driven))
     factor = right(factor, np.int32(FACTOR_BITS))
@@ -113,7 +113,7 @@ def look_up(
     words: Any, place: Any, places: Any, tables: Any, wires: Any, at: Any, patterns: Any, ends: Any, upper: Any,
     lift: Any, factors: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """Sums of one place and 32 columns, to ``scratch``; losses and loads of planes 0 to 3 or of the upper ones."""
+    """Write sums of one place and 32 columns to ``scratch``, with wire losses and loads of planes 0 to 3 or 4 to 7."""
     a = b = c = d = e = f = g = h = splat_shorts(_ZERO)
     ta = tb = tc = td = splat_octets(_BYTE_ZERO)
     la = lb = lc = ld = splat_shorts(_ZERO)
@@ -175,7 +175,7 @@ def _half_sums(
     words: Any, place: Any, places: Any, tables: Any, wires: Any, at: Any, patterns: Any, ends: Any, upper: Any,
     lift: Any, factors: Any, scratch: Any,
 ) -> Any:  # fmt: skip
-    """Sums of one place and 16 columns: eight vectors of sums, four of losses, four of loads."""
+    """Sums of one place and 16 columns: eight vectors of sums, four of wire losses, four of line loads."""
     a = b = c = d = e = f = g = h = splat_halves(_ZERO)
     ta = tb = tc = td = splat_half_octets(_BYTE_ZERO)
     la = lb = lc = ld = splat_halves(_ZERO)
@@ -225,7 +225,7 @@ def look_up_pair(
     words: Any, place: Any, other: Any, places: Any, tables: Any, wires: Any, at: Any, patterns: Any, ends: Any,
     upper: Any, lift: Any, factors: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """Sums, losses and loads of two places and 16 columns, written to ``scratch``."""
+    """Write sums, wire losses and line loads of two places and 16 columns to ``scratch``."""
     a, b, c, d, e, f, g, h, la, lb, lc, ld, ta, tb, tc, td = _half_sums(
         words, place, places, tables, wires, at, patterns, ends, upper, lift, factors, scratch
     )  # fmt: skip

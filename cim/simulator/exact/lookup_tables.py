@@ -51,7 +51,7 @@ def unfold_words(maps: Any, starts: Any, run: Any, steps: Any, words: Any) -> No
     Args:
         maps: uint8, driven codes of all images with their padding, and 8 spare bytes.
         starts: int64 (runs,), where the window of the first place of each run of ``run`` neighbours starts.
-        steps: int64 (rows,), what each row adds to it.
+        steps: int64 (rows,), offset of each row from that start.
         words: int64 (groups · places + 8,), written.
     """
     rows = steps.shape[0]
@@ -96,9 +96,9 @@ def fill_tables(cells: Any, unit: Any, lanes: Any, first: Any, tables: Any) -> N
     """Sums of every bit pattern of every group of rows, rounded to steps.
 
     Args:
-        cells: (rows, conversions) codes; ``unit``: steps of a code.
-        lanes: int64 (conversions,), where each one goes; those from ``first`` on belong to these tables.
-        tables: integers that hold them, (blocks, groups, PATTERNS, width), written.
+        cells: (rows, conversions) in codes; ``unit``: steps per code.
+        lanes: int64 (conversions,), lane of each conversion; lanes from ``first`` on belong to these tables.
+        tables: of any integer type, (blocks, groups, PATTERNS, width), written.
     """
     blocks, width = tables.shape[0], tables.shape[3]
     sums = np.zeros((PATTERNS, blocks * width), np.float32)
@@ -131,9 +131,9 @@ def fill_noise(variance: Any, conversion: Any, table: Any) -> None:
 
 @njit(**_options)
 def fill_wires(step: Any, swing: Any, largest: Any, table: Any) -> None:
-    """table[n, j] = step[j] · swing[n] / 2^LOAD_BITS, as far as what n rows change with it fits 16 bits.
+    """table[n, j] = step[j] · swing[n] / 2^LOAD_BITS, limited so that the change by n driven rows fits 16 bits.
 
-    ``largest``: what one row adds to T′ at most, in the steps of ``cim.simulator.exact.lookup_wires``.
+    ``largest``: largest contribution of a row to T′, in the steps of ``cim.simulator.exact.lookup_wires``.
     """
     for n in range(table.shape[0]):
         for j in range(table.shape[1]):
@@ -151,9 +151,9 @@ def add_levels(
 
     Args:
         flat: (places · width + 64,), int16 of the look-up kernels or int32; ``centre`` is added to every sum.
-        minus: first conversion that is subtracted digitally, −1 for none; ``minus_step`` 1 when each output
-            has its own, 0 when all share it.
-        driven: int64 (places,), sum of the input codes; None when no output counts it.
+        minus: index of the first conversion subtracted digitally, −1: none; ``minus_step`` 1 when each output has its
+            own, 0 when all outputs share one.
+        driven: int64 (places,), sum of the input codes; None when no correction uses it.
         shift: at least 1.
         gain, offset, input_gain: int64, padded with zeros to eights.
         out: int32 (places · columns + 8,).

@@ -19,12 +19,12 @@ MOST = (1 << 15) - 1
 
 @dataclass(frozen=True)
 class IntegerWires:
-    """Factors of segments count 1 / ``scale``; a sum of factor · D / 2^15 times ``base`` / 2^15 is the loss in steps.
+    """Tables of the wire law in integers: Σ factor · D / 2^15, times ``base`` / 2^15, is the loss of a sum in steps.
 
-    ``fall``, ``rise`` int32 (rows + 1, segments in eights): factor = (fall[n] + rise[n] · N_g) >> FACTOR_BITS.
-    ``even`` int16 (rows + 1,): half of what D times a factor loses where rows are driven evenly.
-    ``extra`` (rows, conversions): what each row adds to T′, in steps so coarse that no sum leaves a byte.
-    ``step`` (conversions,) · ``swing`` (rows + 1,): what 2^−8 of such a step changes of ``base``.
+    ``fall``, ``rise`` int32 (rows + 1, segments in eights): factor = (fall[n] + rise[n] · N_g) >> FACTOR_BITS. ``even``
+    int16 (rows + 1,): half of the factor by which D loses where rows are driven evenly. ``extra`` (rows, conversions):
+    contribution of each row to T′, in steps so coarse that every sum fits a byte. ``step`` (conversions,) · ``swing``
+    (rows + 1,): change of ``base`` by 2^−8 of such a step.
     """
 
     fall: NDArray[np.int32]
@@ -38,7 +38,7 @@ class IntegerWires:
 
 
 def integer_wires(layer: SimulatedLayer, prepared: PreparedTile) -> IntegerWires | None:
-    """A tile's law in integers, None where its losses are too large for them."""
+    """Wire law of a tile in integers; None where its losses exceed their range."""
     tile = prepared.tile
     law = segment_law(layer.spec, tile.row0, tile.halves_us, layer.wire)
     scale = _scale(law)
@@ -65,7 +65,7 @@ def integer_wires(layer: SimulatedLayer, prepared: PreparedTile) -> IntegerWires
 
 
 def _scale(law: SegmentLaw) -> float:
-    """Factors times this fit 16 bits, and so do sums over the segments of what they lose."""
+    """Largest scale at which 16 bits hold the loss factors of segments, and the losses summed over segments."""
     rows = len(law.row_keep)
     n = np.arange(rows + 1.0)[:, None]
     most = np.minimum(n, np.minimum(np.arange(1, law.segments + 1) * SEGMENT_ROWS, rows))

@@ -1,4 +1,4 @@
-"""Exact mode on one CPU core: loops over tiles and images, and runs any tile in single precision.
+"""Exact mode on one CPU core: the loop over tiles and images, and single-precision conversion of any tile.
 
 Tiles of one-bit reads go to ``cim.simulator.exact.lookup_engine`` when their sums fit 16 bits.
 """
@@ -24,9 +24,9 @@ _TILE_WORD = 0x9E3779B9  # spreads tile numbers over the first key word
 
 
 class ExactNumba:
-    """``cim.simulator.layer.LayerEngine`` of the exact mode on numba; it holds each tile as its kernel takes it.
+    """``cim.simulator.layer.LayerEngine`` of the exact mode on numba; holds each tile in the form of its kernel.
 
-    ``tiles``: others than ``kernel_tiles`` chooses.
+    ``tiles``: prepared kernel tiles; None: ``kernel_tiles`` chooses them.
     """
 
     def __init__(self, layer: SimulatedLayer, tiles: Sequence[KernelTile] | None = None) -> None:
@@ -34,7 +34,7 @@ class ExactNumba:
         self.tiles = tuple(kernel_tiles(layer) if tiles is None else tiles)
 
     def layer_sums(self, codes: NDArray[np.int16], keys: NDArray[np.uint32]) -> tuple[NDArray[np.int32], int]:
-        """Level sums (n, outputs, positions) and the number of conversions at the end of the scale."""
+        """Level sums (n, outputs, positions), and the number of conversions on the last code of the scale."""
         outputs = self.layer.outputs
         maps, words, memory = ByteMaps(self.layer, codes), keys.view(np.uint64).ravel(), Memory()
         images, size = len(codes), maps.positions * outputs
@@ -50,7 +50,7 @@ class ExactNumba:
 
 
 def kernel_tiles(layer: SimulatedLayer) -> list[KernelTile]:
-    """Each tile of a layer as its kernel takes it."""
+    """Tiles of a layer in kernel form: for the 16-bit look-up kernel where sums fit, else in single precision."""
     made: list[KernelTile] = []
     for number, prepared in enumerate(layer.tiles):
         steps = engine_lookup.steps_for(layer, prepared)
@@ -89,7 +89,7 @@ class SingleTile:
         self.law = segment_law(layer.spec, tile.row0, tile.halves_us, layer.wire) if prepared.wire.any() else None
 
     def fill(self, memory: Memory) -> None:
-        """Lay the arrays of one call out for the kernels, in ``memory``."""
+        """Write the kernel arrays of one call into ``memory``."""
         cells, cubic, law, self.wires = self.prepared.cells, self.prepared.cubic, self.law, None
         pad = ((0, -len(cells) % SEGMENT_ROWS), (0, -cells.shape[1] % LANES))
         if law is not None:
@@ -103,7 +103,7 @@ class SingleTile:
     def add(
         self, memory: Memory, maps: ByteMaps, part: slice, keys: NDArray[np.uint64], sums: NDArray[np.int32]
     ) -> int:
-        """Add this tile's level sums of some images to ``sums``; give its conversions at an end."""
+        """Add this tile's level sums of the images ``part`` to ``sums``; return how many conversions saturate."""
         layer = self.layer
         starts = (maps.starts_of(part)[:, None] + np.arange(maps.run)).ravel()
         places, (groups_rows, width) = len(starts), self.cells.shape

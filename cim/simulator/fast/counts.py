@@ -44,7 +44,7 @@ _ONE, _ZERO = _f(1.0), _f(0.0)
 
 @njit(**_options)
 def count_pixels(maps: Any, channels: int, first: int, stop: int, masks: Any, counts: Any) -> None:
-    """counts[pixel], byte p: channels of a pixel from ``first`` to ``stop`` whose bit p is set.
+    """Byte p of counts[pixel]: number of channels from ``first`` to ``stop`` of the pixel whose bit p is set.
 
     ``maps`` int16 flat, ``channels`` values a pixel, fifteen more readable; ``masks`` for
     ``ones_of_16``, 128 bytes for every sixteen channels.
@@ -134,7 +134,7 @@ def driven_by_plane(
     maps: Any, bases: Any, offsets: Any, order: Any, counts: Any, weights: Any, gaps: Any, bend: float, fraction: int,
     scale: Any, out: Any,
 ) -> None:  # fmt: skip
-    """``FastLayer.product_inputs`` of layers that lose by plane, for one-bit units: out int16, flat.
+    """``FastLayer.product_inputs`` for one-bit units where each plane has its own wire loss: out int16, flat.
 
     Of each place ``fraction`` times its codes, then Σ_p weights[p] · scale[r] · Σ_(s ≥ r) gaps[s] N_ps / (1 + bend N_p)
     over its bits p (``DrivenLine.shares``), N_p byte p of ``counts``; ``offsets``, ``order``, ``gaps`` and ``scale``

@@ -52,7 +52,7 @@ _ZERO = _f(0.0)
 def _multiply(
     maps: Any, bases: Any, first: int, count: int, runs: Any, length: int, weights: Any, at: int, sums: Any
 ) -> None:
-    """Eight places and sixteen columns at a time (four where registers are few)."""
+    """Products of ``count`` places with sixteen columns, eight places at a time (four where registers are few)."""
     steps = (length + 1) // 2
     if WIDE:
         for i in range(0, count, 8):
@@ -109,7 +109,7 @@ def _multiply(
 def _multiply_two(
     maps: Any, bases: Any, first: int, count: int, runs: Any, length: int, weights: Any, at: int, size: int, sums: Any
 ) -> None:
-    """Multiply thirty-two columns; sums of the second sixteen are stored ``HALF`` places later."""
+    """Products with thirty-two columns; sums of the second sixteen columns are stored ``HALF`` places later."""
     steps = (length + 1) // 2
     for i in range(0, count, 8):
         z = splat_i(_i(0))
@@ -188,7 +188,7 @@ def _gather(
 
 @njit(inline="always", **_options)
 def _draw(means: Any, variances: Any, row: int, normal: Any, constants: Any, out: Any, place: int) -> None:
-    """Add one place's sixteen level sums to ``out``."""
+    """Draw one place's sixteen level sums from their means and variances, and add them to ``out``."""
     variance = maximum(load(variances, row), splat_at(constants, K_TINY))
     y = fma(mul(variance, inverse_root(variance)), normal, load(means, row))
     store(out, place, add_i(load_i(out, place), nearest_int(y)))
@@ -213,7 +213,7 @@ def convert_tiles(
         out: int32, flat from the first place's first output on, ``stride`` values a place; sixteen more writable.
 
     Returns:
-        Sums whose largest plane is expected at the end of the scale.
+        number of sums whose largest plane is expected at the end of the converter's scale.
     """
     width = common.shape[1]
     per_image = places // keys.shape[0]

@@ -1,4 +1,4 @@
-"""A layer as the fast engine uses it: its moments, groups of tiles, and the terms of input codes and places."""
+"""A layer in the fast mode, for all its engines: moments of tiles, groups of tiles, and terms of the input codes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ ACTIVITY = 0.2  # mean |unit| of a plane that INL lines and static wire losses a
 
 
 class FastLayer:
-    """A layer in the fast mode, below its engines, which hold its cells (``groups``); ``layer`` is without them.
+    """A layer in the fast mode without cells: engines hold those as ``groups`` of tile moments.
 
-    ``weights`` of the planes, ``sum_limits`` of shift-added sums; ``tables`` and ``by_plane`` see ``product_inputs``.
-    ``activity``: see ``ACTIVITY``.
+    ``weights`` of the planes, ``sum_limits`` of shift-added sums; ``tables`` and ``by_plane`` see
+    ``product_inputs``. ``activity``: mean |unit| of a plane at which INL lines and static wire losses are taken.
     """
 
     def __init__(self, layer: SimulatedLayer, activity: float = ACTIVITY) -> None:
@@ -34,24 +34,24 @@ class FastLayer:
         self.by_plane = any(loses_by_plane(layer, tile) for tile in layer.tiles)
 
     def counts_rows(self, tile: SimulatedTile) -> bool:
-        """Whether a tile's driven rows are counted where codes lie: units of one bit, counts that fit a byte."""
+        """Whether driven rows of a tile are counted in the feature map itself: one-bit units, fewer than 256 rows."""
         inputs = self.layer.spec.inputs
         one_bit = inputs.coding is not InputCoding.TERNARY and inputs.bits_per_cycle == 1
         return one_bit and self.tables is None and len(tile.inputs) < 256
 
     def reads_in_place(self, tile: SimulatedTile) -> bool:
-        """Whether engines multiply a tile's codes where they lie, too."""
+        """Whether engines also multiply a tile's codes in the feature map itself, without gathering them."""
         return self.counts_rows(tile) and not self.by_plane
 
     def cut(self, tile: SimulatedTile) -> RowCut:
-        """The input channels and kernel positions that the rows of a tile stand for."""
+        """Input channels and kernel positions of a tile's rows."""
         return RowCut(tile.inputs, self.kernel_size)
 
     def groups(self, tiles: Sequence[PreparedTile]) -> list[list[TileMoments]]:
-        """Moments of tiles: those of the same outputs together, if not read in place only those whose rows are the same
-        inputs in the same order along the line.
+        """Moments of tiles, grouped by outputs; tiles that are not read in place (``reads_in_place``) share a group
+        only if their rows have the same inputs in the same order along the line.
 
-        Halves that are subtracted after the converter stand alone.
+        A tile whose halves are subtracted after the converter is a group of its own.
         """
         together: dict[object, list[TileMoments]] = {}
         for number, tile in enumerate(tiles):
@@ -73,8 +73,8 @@ class FastLayer:
         return 1 << (self.layer.input_bits - self.layer.driven_signed)
 
     def _code_tables(self, cubic: bool) -> NDArray[np.float32] | None:
-        """What cells are multiplied with for each driven code from the lowest on, (1 or 2, codes): Σ w u, and
-        Σ w u³ / U² for cubic cells. None where that is the codes alone."""
+        """Factors of cells by driven code, from the lowest code on, (1 or 2, codes): Σ w u with real drive, and Σ w
+        u³ / U² for cubic cells. None where the codes themselves are the factors."""
         layer = self.layer
         if layer.drive is None and not cubic:
             return None
@@ -89,10 +89,10 @@ class FastLayer:
         return float(self.driven_top if self.tables is None else np.abs(self.tables).max())
 
     def product_inputs(self, rows: NDArray[np.int16], line: DrivenLine) -> NDArray[np.int16] | NDArray[np.float32]:
-        """What ``TileMoments.cells`` are multiplied with for driven codes (places, rows): (places, len(cells)).
+        """Factors of ``TileMoments.cells`` for driven codes (places, rows): (places, len(cells)).
 
-        The codes as row drivers give them; for cubic cells their cubes; ``by_plane``, Σ_p w_p s_pr u_pr with the share
-        s_pr that row r loses in plane p of what it would with all rows driven (``DrivenLine.shares``).
+        The codes as row drivers give them; for cubic cells also their cubes; ``by_plane`` also Σ_p w_p s_pr u_pr, s_pr
+        the wire loss of row r in plane p relative to that with all rows driven (``DrivenLine.shares``).
 
         Example: units 1 and 3 driven as 1.1 and 3, code 13 = 3 · 4 + 1 of two planes of two bits: 13.1.
         """
@@ -107,7 +107,7 @@ class FastLayer:
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def terms(self, rows: NDArray[np.int16], bend: float) -> PlaceTerms:
-        """Terms of driven codes (places, rows), for any input coding."""
+        """``PlaceTerms`` of driven codes (places, rows), for any input coding."""
         units = self.layer.units(rows)
         sums, driven, squares = (np.ascontiguousarray(u.sum(2).T) for u in (units, np.abs(units), units**2))
         typical = self.typical(rows.shape[1], bend)
@@ -116,6 +116,6 @@ class FastLayer:
         return terms if self.layer.drive is None else replace(terms, driven=rows.sum(1, dtype=np.float32))
 
     def typical(self, rows: int, bend: float) -> float:
-        """Driven rows of a mean plane as the wires see them."""
+        """Effective number of driven rows n / (1 + bend · n) of a plane at mean activity, n = activity · rows."""
         n = self.activity * rows
         return n / (1.0 + bend * n)

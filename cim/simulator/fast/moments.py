@@ -8,24 +8,20 @@ n_p = Σ_r |u_pr|, and code_r = Σ_p w_p u_pr, the shift-added sum of a column h
               + Σ_p w_p E₀                                    planes that drive nothing
     variance  Σ_r read_r Σ_p w_p² u_pr² + Σ_p w_p² (1/12 + noise² + inl²)
 
-and is corrected and added over the tiles of an output; the level sum of all is drawn as one
-Gaussian and rounded once (``GroupMoments``). Rounding gives 1/12 a plane because a sum of
-many cells falls anywhere between two codes; where nothing is driven it does not, and the
-converter's own mean E₀ and variance V₀ at rest stand instead. INL is taken as its regression
-line over the sums that random inputs of the given ``activity`` make, the rest of it as noise.
-Wires: the static loss of each cell is folded into the product, the rest follows from the
-number of driven rows (``place_terms``), which takes the planes' shares of a sum to go by
-their driven rows. Where rows drive together they do not: a product of its own, of
-Σ_p w_p s_pr u_pr, has what each plane loses, s_pr by its own driven rows along the line
-(``SimulatedLayer.rows_alike``, ``DrivenLine``). Where row drivers err
-(``cim.array.input_drive``) u_pr is what a row really gets, so code_r is no whole number
-(``FastLayer.product_inputs``); cubic cells (``cim.array.cell_iv``) add a product of
-Σ_p w_p u_pr³.
+and is corrected and added over the tiles of an output; the total level sum is drawn as one Gaussian and rounded once
+(``GroupMoments``). Rounding gives 1/12 a plane because a sum of many cells falls anywhere between two codes; where no
+row is driven it does not, and the converter's own mean E₀ and variance V₀ at rest replace it. INL is taken as its
+regression line over the sums that random inputs of the given ``activity`` make, the rest of it as noise. Wires: the
+static loss of each cell is folded into the product, the rest follows from the number of driven rows (``place_terms``),
+which takes the planes' shares of a sum to go by their driven rows. Where neighbouring rows drive together these shares
+differ: a second product, of Σ_p w_p s_pr u_pr, gives the loss of each plane, s_pr by its own driven rows along the line
+(``SimulatedLayer.rows_alike``, ``DrivenLine``). Where row drivers have errors (``cim.array.input_drive``) u_pr is the
+real drive, so code_r is not a whole number (``FastLayer.product_inputs``); cubic cells (``cim.array.cell_iv``) add a
+product of Σ_p w_p u_pr³.
 
-Not seen: which plane of a sum saturates. ``level_sums`` returns the share of sums whose
-largest plane is expected beyond the scale, at one conversion each; where the exact simulator
-says more than about 0.1 %, ``fast`` is not valid. Errors against ``exact`` are bounded in
-``tests/cim/simulator/test_fast.py``.
+Saturation of single planes is not modelled. ``level_sums`` returns the share of sums whose largest plane is expected
+beyond the scale, at one conversion each; where the exact simulator finds more than about 0.1 %, ``fast`` is not valid.
+Errors against ``exact`` are bounded in ``tests/cim/simulator/test_fast.py``.
 """
 
 from __future__ import annotations
@@ -46,10 +42,10 @@ _POINTS = 401
 
 @dataclass(frozen=True, slots=True)
 class DrivenLine:
-    """A tile's rows along their line: what a row loses there goes by the rows that drive together with it.
+    """Rows of a tile along their line: the wire loss of a row depends on the rows that drive together with it.
 
     ``order`` (rows,): positions among the tile's inputs, farthest from the end first; ``gaps`` pitches from each to the
-    next, the last to the end; ``bend`` as in ``place_terms``; ``unit`` the largest.
+    next, the last to the end; ``bend`` as in ``place_terms``; ``unit`` the largest input unit.
     """
 
     order: NDArray[np.int64]
@@ -63,11 +59,11 @@ class DrivenLine:
         return row_reach(self.gaps)
 
     def shares(self, units: NDArray[np.floating]) -> Floats:
-        """Loss of each row for what all are driven with, (…, rows), as a share of that where all drive fully.
+        """Wire loss of each row for driven ``units`` (…, rows), relative to its loss when all rows drive fully.
 
             s_r = Σ_(s ≥ r) gap_s N_s / (λ_r U (1 + bend N)),   N_s the units from the farthest row to row s, N of all
 
-        Example: rows one pitch apart, the far one of three drives alone: 3 of 6, 2 of 5 and 1 of 3.
+        Example: three rows one pitch apart of which only the far one drives: shares 3/6, 2/5 and 1/3.
         """
         driven = np.abs(units)[..., self.order].cumsum(-1)
         lost = (driven * self.gaps)[..., ::-1].cumsum(-1)[..., ::-1]
@@ -79,15 +75,14 @@ class DrivenLine:
 
 @dataclass(frozen=True, slots=True)
 class TileMoments:
-    """One tile's sums as a function of codes and ``PlaceTerms``; arrays (conversions,), in codes.
+    """Mean and variance of a tile's sums as functions of codes and ``PlaceTerms``; arrays (conversions,), in codes.
 
         mean     = P (1 − kw · terms.excess) − lean · terms.lean + constant + rest · terms.rest
         variance = read · terms.squares + floor + rest_variance · terms.rest2
 
-    of the mean of ``tile.reads`` reads, with P = Σ_r codes_r cells_r, ``cells`` (rows, conversions) in the order of
-    the tile's inputs; as many rows again for cubic cells, and for planes that lose by their own sums
-    (``FastLayer.product_inputs``).
-    ``moves``: 1.0 where sums fall between codes (``moving_columns``).
+    of the mean of ``tile.reads`` reads, with P = Σ_r codes_r cells_r, ``cells`` (rows, conversions) in the order of the
+    tile's inputs; as many rows again for cubic cells, and for wire losses plane by plane
+    (``FastLayer.product_inputs``). ``moves``: 1.0 where sums fall between codes (``moving_columns``).
     """
 
     tile: SimulatedTile
@@ -105,12 +100,11 @@ class TileMoments:
 
 @dataclass(frozen=True, slots=True)
 class PlaceTerms:
-    """What else than its codes decides a sum: one number for each place, float32 (places,).
+    """Quantities besides its codes on which the sum of a place depends, each float32 (places,).
 
-    ``squares`` Σ_p w_p² Σ_r u_pr²; ``rest``, ``rest2`` Σ w_p and Σ w_p² of planes that drive
-    nothing; ``excess`` driven rows beyond the typical number, planes weighted as they are in
-    a random sum; ``lean`` what an even column loses beyond that; ``peak`` the share of the
-    sum that its largest plane holds; ``driven`` the sum of the codes, whole ones always.
+    ``squares`` Σ_p w_p² Σ_r u_pr²; ``rest``, ``rest2`` Σ w_p and Σ w_p² of planes that drive nothing; ``excess`` driven
+    rows beyond the typical number, planes weighted as they are in a random sum; ``lean`` the further loss of a column
+    of equal cells; ``peak`` the share of the largest plane in the sum; ``driven`` the sum of the integer codes.
     """
 
     squares: NDArray[np.float32]
@@ -166,7 +160,7 @@ def loses_by_plane(layer: SimulatedLayer, tile: PreparedTile) -> bool:
 
 
 def tile_moments(layer: SimulatedLayer, prepared: PreparedTile, weights: Floats, activity: float) -> TileMoments:
-    """The moments of one tile of a layer (see the module) whose planes have these ``weights``."""
+    """Moments of one tile (module docstring), for input planes of these ``weights``."""
     limits, whole = layer.limits, layer.drive is None  # rows are driven with whole units
     tile, rows = prepared.tile, len(prepared.order)
     back = np.argsort(prepared.order)
@@ -232,14 +226,14 @@ class GroupMoments:
     floor: Floats
 
     def with_copies_as_one(self) -> tuple[GroupMoments, tuple[int, ...]]:
-        """The same with one tile for all copies, which have the same inputs and multiplier, and the reads of each.
+        """Group with one mean tile in place of all copies that have the same inputs, multiplier and number of reads.
 
         Copies a hold the same weights: with G = Σ_a gain_a and mean cells c̄ = Σ_a gain_a c_a / G, a sum over copies is
 
             Σ_a gain_a P_a (1 − kw_a e_a)  =  G P̄ (1 − kw e),      kw = Σ_a gain_a kw_a / G
 
-        but for products of small numbers: how far P_a is from P̄ times how far kw_a e_a, itself a hundredth, is from
-        its mean. Where gains of a column have both signs the copies stay as they are.
+        up to second-order terms: the deviation of P_a from P̄ times that of kw_a e_a, itself about 0.01, from its mean.
+        Where gains of a column have both signs the copies stay as they are.
         """
         places: dict[tuple[range, int], list[int]] = {}
         for number, tile in enumerate(self.tiles):
@@ -261,7 +255,7 @@ class GroupMoments:
 
 
 def _mean_tile(copies: Sequence[TileMoments], gain: Floats) -> TileMoments:
-    """Cells, wires and bend of copies on average, weighted by their ``gain`` (copies, outputs)."""
+    """Mean cells, wires and bend of copies, weighted by their ``gain`` (copies, outputs)."""
     if len(copies) == 1:
         return copies[0]
     share = gain / gain.sum(0)
@@ -274,14 +268,14 @@ def _mean_tile(copies: Sequence[TileMoments], gain: Floats) -> TileMoments:
 
 
 def mean_line(lines: Sequence[DrivenLine]) -> DrivenLine:
-    """One line in place of several copies, whose rows lie in the same order at different distances from the end: with
-    mean pitches it loses what they lose together."""
+    """Mean line of several copies, whose rows have the same order at different distances from the end: mean pitches
+    give the total loss of the copies."""
     gaps, bend = np.mean([line.gaps for line in lines], axis=0), float(np.mean([line.bend for line in lines]))
     return replace(lines[0], gaps=gaps, bend=bend)
 
 
 def group_moments(tiles: Sequence[TileMoments], *, codes: bool = False) -> GroupMoments:
-    """The moments of tiles with the same outputs; ``codes``: of their sums of codes, without correction.
+    """Moments of tiles with the same outputs; with ``codes`` those of the ADC sums, before correction.
 
     Example: gains 0.37 and 0.41, quiet columns that move: floor 2/12 − 1/12.
     """
@@ -316,7 +310,7 @@ def group_moments(tiles: Sequence[TileMoments], *, codes: bool = False) -> Group
 
 
 def row_reach(gaps: Floats) -> Floats:
-    """λ of each row, farthest first: what it loses along the line when rows drive alike, in pitches.
+    """Loss coefficient λ of each row in pitches, farthest row first, when all rows drive alike.
 
     loss = wire · Σ_s gap_s n_s D_s with n_s = (n / rows) · s, s = 1 … rows, is
     wire · (n / rows) · Σ_r λ_r G_r u_r with λ_r = Σ_(s ≥ r) gap_s s.
@@ -329,7 +323,7 @@ def row_reach(gaps: Floats) -> Floats:
 def inl_line(
     inl_codes: Floats, limits: tuple[int, int], middle: Floats, spread: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """Regression of each curve over Gaussian sums: slope, intercept and variance left, (conversions,).
+    """Regression line of each INL curve over Gaussian sums: slope, intercept and residual variance, (conversions,).
 
     Example: a curve inl(y) = 0.02 y gives 0.02, 0 and 0.
     """
@@ -356,7 +350,7 @@ def _inl_of_each(y: Floats, inl_codes: Floats, limits: tuple[int, int]) -> Float
 
 
 def at_rest(tile: SimulatedTile, limits: tuple[int, int]) -> tuple[Floats, Floats]:
-    """Mean and variance of the code of a conversion with nothing driven, by quadrature over its noise."""
+    """Mean and variance of each conversion's code without driven rows, by quadrature over its noise."""
     z = np.linspace(-5.0, 5.0, _POINTS) if tile.conversion_noise_codes.any() else np.zeros(1)
     p = np.exp(-0.5 * z * z)
     p /= p.sum()

@@ -119,7 +119,7 @@ def next_words(s0: Any, s1: Any, s2: Any, s3: Any) -> Any:
 
 @njit(inline="always", **_options)
 def two_normals(first: Any, second: Any, constants: Any) -> Any:
-    """Twice sixteen normals of two words each (Box and Muller, doi:10.1214/aoms/1177706645).
+    """Two vectors of sixteen normals from two vectors of random words (Box and Muller, doi:10.1214/aoms/1177706645).
 
     r = √(−2 ln p) with p the first word; the second gives an angle in a quarter of the circle
     (its middle bits) and two signs (its top bits).

@@ -34,7 +34,7 @@ class FastNumba:
         self.groups = [_Group(fast, group) for group in fast.groups(layer.tiles)]
 
     def layer_sums(self, codes: NDArray[np.int16], keys: NDArray[np.uint32]) -> tuple[NDArray[np.int32], int]:
-        """Level sums (n, outputs, positions), channels last in memory, and sums beyond the scale."""
+        """Level sums (n, outputs, positions), channels last in memory, and the number of sums beyond the scale."""
         layer, positions = self.layer, self.layer.map_window.positions
         out = np.zeros(len(codes) * positions * layer.outputs + LANES, np.int32)
         ends, each = 0.0, max(1, CHUNK_VALUES // max(1, codes[:1].size))
@@ -49,10 +49,10 @@ class FastNumba:
 
 
 class KernelMaps:
-    """Padded driven codes of some images, channels last and flat, and their geometry as kernels take it.
+    """Padded driven codes of some images, channels last and flat, and their geometry for the kernels.
 
-    Places of an image down and across, steps down and across, kernel positions in pixels, starts of windows in values.
-    A matrix is a map of one pixel.
+    ``across``: places of an image down and across; ``steps``: strides; ``runs``: kernel positions in pixels; ``bases``:
+    starts of windows in values. A matrix is a map of one pixel.
     """
 
     def __init__(self, layer: SimulatedLayer, codes: NDArray[np.int16]) -> None:
@@ -69,8 +69,8 @@ class KernelMaps:
         self._counts: dict[RowCut, NDArray[np.uint64]] = {}
 
     def counted(self, cut: RowCut) -> NDArray[np.uint64]:
-        """Driven rows of each plane, a byte a plane, (places up to a multiple of 16,); kept for tiles of other outputs
-        with the same rows."""
+        """Driven rows of each plane, one byte a plane, (places rounded up to a multiple of 16,); cached for all
+        tiles with the same rows."""
         if cut not in self._counts:
             found = np.zeros(-(-self.places // LANES) * LANES, np.uint64)
             pixels = np.empty(self.images * self.pixels + 8, np.uint64)
@@ -87,7 +87,7 @@ class KernelMaps:
 
 @functools.lru_cache(maxsize=64)
 def _bases(window: Window, images: int, pixels: int) -> NDArray[np.int64]:
-    """First value of every window of some images; the kernels take eight places more."""
+    """Index of the first value of every window of some images, with eight spare places as the kernels need them."""
     bases = np.zeros(images * window.positions + 8, np.int64)
     bases[:-8] = ((np.arange(images)[:, None] * pixels + window_pixels(window)[0]) * window.channels).ravel()
     return bases
@@ -148,7 +148,7 @@ class _Group:
         self.planes = fast.weights.astype(np.float32)
 
     def _packed(self, moments: TileMoments, cut: RowCut) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
-        """Weights as the kernel reads them, flat, and the scale of each column."""
+        """Flat weights in the kernel's order, and the scale of each column."""
         cells = moments.cells / self.fraction
         bound = np.abs(cells).sum(0) * self.fast.product_top * self.fraction / (2**31 - 2**18)
         scale = np.maximum(np.maximum(np.abs(cells).max(0) / 32767.0, bound), 1e-12)
@@ -161,7 +161,7 @@ class _Group:
         return np.ascontiguousarray(whole).ravel(), scale
 
     def add(self, maps: KernelMaps, keys: NDArray[np.int32], out: NDArray[np.int32]) -> float:
-        """Add these tiles' level sums to ``out``, flat from the first place's first output of these images."""
+        """Add the level sums of the group's tiles to ``out``, flat from the first output of the first place on."""
         if self.direct:
             flat, bases, terms = maps.flat, maps.bases, self._counted(maps)
         else:
@@ -198,7 +198,7 @@ class _Group:
         )  # fmt: skip
 
     def _counted(self, maps: KernelMaps) -> NDArray[np.float32]:
-        """Terms of one-bit units, from the ones that each plane drives."""
+        """Place terms of one-bit units, from the numbers of driven rows in each plane."""
         fast, many = self.fast, -(-maps.places // LANES) * LANES
         terms = np.empty((len(self.tiles), many // LANES, counting.TERMS, LANES), np.float32)
         for t, (cut, bend) in enumerate(zip(self.cuts, self.bends, strict=True)):
@@ -207,7 +207,7 @@ class _Group:
         return terms
 
     def _gathered(self, maps: KernelMaps) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.float32]]:
-        """What the cells of tiles of the same inputs are multiplied with at each place: (flat values, bases, terms)."""
+        """Inputs of the product of tiles that share their inputs, gathered for each place: (values, bases, terms)."""
         fast, tile = self.fast, self.tiles[0]
         rows = np.arange(tile.inputs.start, tile.inputs.stop)
         offsets = maps.runs[rows % len(maps.runs)] * maps.channels + rows // len(maps.runs)
@@ -232,7 +232,7 @@ class _Group:
 
 
 def _packed_terms(found: PlaceTerms) -> NDArray[np.float32]:
-    """Terms as kernels read them, (places / 16, TERMS, 16)."""
+    """Place terms in the kernel's order, (places / 16, TERMS, 16)."""
     names = (found.squares, found.rest, found.rest2, found.excess, found.lean, found.peak, found.driven)
     terms = np.zeros((-(-len(found.driven) // LANES) * LANES, counting.TERMS), np.float32)
     terms[: len(found.driven), : len(names)] = np.stack(names, 1)
@@ -241,6 +241,6 @@ def _packed_terms(found: PlaceTerms) -> NDArray[np.float32]:
 
 @functools.lru_cache(maxsize=64)
 def _masks(channels: int) -> NDArray[np.uint8]:
-    """1, 2, 4 … 128 for each of so many channels, zeros up to a multiple of sixteen (``ones_of_16``)."""
+    """Bit masks 1, 2, 4 … 128 of each channel, padded with zeros to a multiple of sixteen channels (``ones_of_16``)."""
     there = np.arange(-(-channels // 16) * 16) < channels
     return (there[:, None] * (1 << np.arange(8))).astype(np.uint8).ravel()

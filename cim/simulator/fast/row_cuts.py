@@ -1,4 +1,4 @@
-"""Rows of a tile over the channels of a feature map, which engines read where they lie.
+"""Rows of a tile as channels and kernel positions, so that engines read codes in the feature map without a copy.
 
 Rows are in the order of an unfolded window: channel, then kernel position. A tile may begin and end inside a channel:
 products take all channels that it touches, with cells of 0 where it has no row; counts of driven rows take its rows
