@@ -58,7 +58,7 @@ def _inputs(text: str) -> InputSpec:
     width, _, word = text.partition(":")
     bits, coding = SECTIONS["input"]["bits"](int(width)), InputCoding(word or InputCoding.BIT_SERIAL)
     several = coding in (InputCoding.AMPLITUDE, InputCoding.PULSE_COUNT)
-    signed = SignedInput.TERNARY if coding is InputCoding.TERNARY else SignedInput.PLANE
+    signed = SignedInput.TERNARY if coding in (InputCoding.TERNARY, InputCoding.UNARY) else SignedInput.PLANE
     return InputSpec(coding, bits, bits if several else 1, signed)
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.array.cell_iv import line_halves_us, unit_parts
-from cim.chip.spec import Encoding, InputCoding, MacroSpec, PairSubtraction
+from cim.chip.spec import Encoding, MacroSpec, PairSubtraction, SignedInput
 
 Floats = NDArray[np.float64]
 
@@ -85,7 +85,7 @@ def conversion_cells(spec: MacroSpec, halves_us: NDArray[np.floating]) -> Floats
 
 def conversion_line(spec: MacroSpec, halves_us: NDArray[np.floating]) -> Line:
     """Load of each conversion's lines per driven row, and the constants of the wire law for the encoding."""
-    signed = spec.inputs.coding is InputCoding.TERNARY
+    signed = spec.inputs.signed is SignedInput.TERNARY
     if not (spec.paired and spec.pair_subtraction is PairSubtraction.ANALOG):
         return Line(conversion_cells(spec, halves_us), 1, not signed, 1 if signed else 2, 1.0)
     both = np.asarray(halves_us, np.float64).sum(0)
@@ -287,4 +287,4 @@ def line_bend(spec: MacroSpec, halves_us: NDArray[np.floating], wire: Wire, row0
 
 def max_unit(spec: MacroSpec) -> int:
     """Largest input unit of one read."""
-    return 1 if spec.inputs.coding is InputCoding.TERNARY else (1 << spec.inputs.bits_per_cycle) - 1
+    return 1 if spec.inputs.signed is SignedInput.TERNARY else (1 << spec.inputs.bits_per_cycle) - 1

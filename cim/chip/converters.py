@@ -29,7 +29,8 @@ def input_planes(inputs: InputSpec, bits: int, signed: bool) -> tuple[Plane, ...
 
     Unsigned codes are cut into pieces of ``bits_per_cycle``. Signed codes depend on the chip:
     ``plane`` adds a last read of the sign bit with weight −2^(bits−1); ``ternary`` sends the
-    magnitude with its sign; ``offset`` is sent as unsigned (see ``to_offset``).
+    magnitude with its sign; ``offset`` is sent as unsigned (see ``to_offset``). Unary codes take a read for each pulse
+    of the largest; those of code k begin where those of k − 1 end, in a circle, so that no read has the pulses of all.
 
     Example:
         >>> spec = InputSpec(InputCoding.BIT_SERIAL, 8, 1, SignedInput.PLANE)
@@ -42,6 +43,8 @@ def input_planes(inputs: InputSpec, bits: int, signed: bool) -> tuple[Plane, ...
         raise CodeOutOfRange("signed inputs; this chip takes none")
     in_sign = signed and inputs.signed is not SignedInput.OFFSET
     magnitude = bits - 1 if in_sign else bits
+    if inputs.coding is InputCoding.UNARY:
+        return (Plane(0, 1, 1),) * ((1 << magnitude) - 1)
     step = inputs.bits_per_cycle
     planes = [Plane(s, min(step, magnitude - s), 1 << s) for s in range(0, magnitude, step)]
     if in_sign and inputs.signed is SignedInput.PLANE:
@@ -84,10 +87,11 @@ def split_planes(codes: NDArray[np.integer], inputs: InputSpec, bits: int, signe
     check_codes(codes, bits, signed and not offset)
     wide = codes.astype(np.int32)
     planes = input_planes(inputs, bits, signed)
-    if inputs.coding is InputCoding.TERNARY:
-        size, sign = np.abs(wide), np.sign(wide)
-        return np.stack([(sign * ((size >> p.shift) & 1)).astype(np.int16) for p in planes])
-    return np.stack([((wide >> p.shift) & ((1 << p.width) - 1)).astype(np.int16) for p in planes])
+    size, sign = (np.abs(wide), np.sign(wide)) if inputs.signed is SignedInput.TERNARY else (wide, np.int32(1))
+    if inputs.coding is InputCoding.UNARY:
+        after = (np.arange(len(planes)).reshape(-1, *[1] * size.ndim) - size * (size - 1) // 2) % len(planes)
+        return (sign * (after < size)).astype(np.int16)
+    return np.stack([(sign * ((size >> p.shift) & ((1 << p.width) - 1))).astype(np.int16) for p in planes])
 
 
 def quantise_adc(sums_us: NDArray[np.floating], lsb_us: float, bits: int, signed: bool) -> NDArray[np.int32]:

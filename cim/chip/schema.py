@@ -217,8 +217,10 @@ def broken_rules(spec: ChipSpec) -> Iterator[tuple[str, str]]:
 def _macro_rules(spec: ChipSpec) -> tuple[Rule, ...]:
     m = spec.macro
     levels = len(m.levels_us)
-    one_bit = m.inputs.coding in (InputCoding.BIT_SERIAL, InputCoding.TERNARY)
-    signs_agree = (m.inputs.signed is SignedInput.TERNARY) == (m.inputs.coding is InputCoding.TERNARY)
+    one_bit = m.inputs.coding not in (InputCoding.PULSE_COUNT, InputCoding.AMPLITUDE)
+    signs_agree = (m.inputs.signed is SignedInput.TERNARY) == (
+        m.inputs.coding in (InputCoding.TERNARY, InputCoding.UNARY)
+    )
     rows_exist = all(r < m.rows for r in m.reserved_rows + m.dead_rows)
     span, apart = m.levels_us[-1] - m.levels_us[0], _told_apart(m)
     pairs, halved = m.encoding is Encoding.ROW_PAIRS, m.encoding is Encoding.DIFFERENTIAL_COLUMNS
@@ -272,7 +274,12 @@ def _macro_rules(spec: ChipSpec) -> tuple[Rule, ...]:
             "input.bits_per_cycle input.coding",
             f"is 1 for {m.inputs.coding}",
         ),
-        (signs_agree, "input.signed input.coding", "ternary signs and ternary coding go together"),
+        (signs_agree, "input.signed input.coding", "ternary signs go with ternary or unary coding"),
+        (
+            m.inputs.coding is not InputCoding.UNARY or m.inputs.bits <= 4,
+            "input.bits input.coding",
+            "is at most 4 of unary",
+        ),
         (
             m.paired or m.pair_subtraction is PairSubtraction.DIGITAL,
             "macro.pair_subtraction macro.encoding",

@@ -40,6 +40,7 @@ class InputCoding(enum.StrEnum):
     PULSE_COUNT = "pulse_count"  # bits_per_cycle bits a read, as that many equal pulses
     AMPLITUDE = "amplitude"  # bits_per_cycle bits a read, as a voltage
     TERNARY = "ternary"  # one signed bit a read: −v_read, 0, +v_read
+    UNARY = "unary"  # so many signed pulses as the code is large, one a read, all of weight 1
 
 
 class SignedInput(enum.StrEnum):
@@ -209,7 +210,7 @@ class MacroSpec:
     def adc_signed(self) -> bool:
         """Whether a converted current can be negative."""
         analog_pair = self.paired and self.pair_subtraction is PairSubtraction.ANALOG
-        return analog_pair or self.inputs.coding is InputCoding.TERNARY
+        return analog_pair or self.inputs.signed is SignedInput.TERNARY
 
     def lsb_us(self, range_code: int) -> float:
         """One ADC code in µS times input unit, at a range: full scale / 2^(bits−1) when signed, / 2^bits if not."""

@@ -36,7 +36,7 @@ def build_tile(
     Raises:
         cim.chip.encoding.TileOutOfMacro, cim.chip.converters.CodeOutOfRange.
     """
-    ternary = macro.inputs.coding is InputCoding.TERNARY
+    ternary = macro.inputs.signed is SignedInput.TERNARY
     width = 2 if ternary else macro.inputs.bits_per_cycle
     low_code, fields, weights = _code_fields(macro, input_bits, input_signed)
     a_group = min(max(1, SLOTS // width), 32 // (len(weights) * width))

@@ -22,7 +22,7 @@ from mapping.program.conductance import MatrixStep, Tile, TileGroup
 from mapping.program.exact_product import largest_sum
 from mapping.quantise.input_sample import input_vectors, sum_step
 from mapping.quantise.lower import matrix_shape
-from mapping.quantise.ranges import ROUGH_TILES, TILES, RangeErrors, choose_range, range_errors
+from mapping.quantise.ranges import ROUGH_TILES, TILES, RangeErrors, range_errors
 from mapping.quantise.rounding import (
     Floats,
     InputStatistics,
@@ -284,5 +284,5 @@ class MatrixLayer:
             seen = seen or range_errors(group, self.spec.macro, self.codes, self.errors.conversion_codes)
             choice = seen.best(squared)
         else:
-            choice = choose_range(group, self.spec.macro, self.codes)
+            choice = range_errors(group, self.spec.macro, self.codes).best()
         return replace(group, range_code=choice.range_code, saturated_share=choice.saturated_share)

@@ -56,17 +56,6 @@ class RangeChoice:
     saturated_share: float
 
 
-def choose_range(
-    group: TileGroup,
-    spec: MacroSpec,
-    codes: NDArray[np.int16],
-    importance: NDArray[np.float64] | None = None,
-    noise_codes: float = 0.0,
-) -> RangeChoice:
-    """Try every range of the converter on a layer's partial sums and give the best; arguments as below."""
-    return range_errors(group, spec, codes, noise_codes).best(importance)
-
-
 def range_errors(
     group: TileGroup, spec: MacroSpec, codes: NDArray[np.int16], noise_codes: float = 0.0, tiles: int = TILES
 ) -> RangeErrors:

@@ -20,7 +20,7 @@ from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
-from mapping.quantise.ranges import choose_range
+from mapping.quantise.ranges import range_errors
 from mapping.quantise.weight_scales import ScaleRule
 
 from .small_networks import every_node, network
@@ -158,8 +158,8 @@ def test_the_range_weighs_clipping_against_rounding(program: ConductanceProgram)
     errors = []
     for full_scale in spec.adc.full_scales_us:
         adc = dataclasses.replace(spec.adc, full_scales_us=(full_scale,))
-        errors.append(choose_range(step.group, dataclasses.replace(spec, adc=adc), codes).error_us2)
-    choice = choose_range(step.group, spec, codes)
+        errors.append(range_errors(step.group, dataclasses.replace(spec, adc=adc), codes).best().error_us2)
+    choice = range_errors(step.group, spec, codes).best()
     assert choice.range_code == int(np.argmin(errors)) == step.group.range_code
     assert choice.saturated_share == step.group.saturated_share
 
@@ -169,7 +169,7 @@ def test_a_converter_without_error_chooses_the_finest_range_that_holds_everythin
     spec = program.spec.macro
     scales = tuple(spec.level_step_us * 2**k for k in (2, 9, 12))
     tiny = dataclasses.replace(spec, adc=AdcSpec(10, scales, 8))
-    choice = choose_range(step.group, tiny, codes)
+    choice = range_errors(step.group, tiny, codes).best()
     assert choice.range_code == 1
     assert choice.error_us2 < 1e-6
     assert choice.saturated_share == 0

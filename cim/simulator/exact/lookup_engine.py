@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.chip.spec import InputCoding
+from cim.chip.spec import SignedInput
 from cim.simd.integers import WIDTH, has_byte_shuffle
 from cim.simulator.exact import lookup_kernels as kernels
 from cim.simulator.exact import lookup_tables as tables
@@ -51,7 +51,7 @@ class TileSteps:
 def steps_for(layer: SimulatedLayer, prepared: PreparedTile) -> TileSteps | None:
     """The tile in steps at which its sums fit 16 bits; None when no such step exists."""
     spec, rows = layer.spec, len(prepared.order)
-    if spec.inputs.coding is InputCoding.TERNARY or spec.inputs.bits_per_cycle != 1 or rows > 255:
+    if spec.inputs.signed is SignedInput.TERNARY or spec.inputs.bits_per_cycle != 1 or rows > 255:
         return None
     assert layer.drive is None  # one-bit units are 0 and 1
     assert prepared.cubic is None  # and meet cells at one voltage

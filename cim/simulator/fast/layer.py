@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.array.wire_law import max_unit
-from cim.chip.spec import InputCoding
+from cim.chip.spec import SignedInput
 from cim.simulator.fast.moments import DrivenLine, PlaceTerms, TileMoments, loses_by_plane, place_terms, tile_moments
 from cim.simulator.fast.row_cuts import RowCut
 from cim.simulator.layer import PreparedTile, SimulatedLayer, SimulatedTile
@@ -36,7 +36,7 @@ class FastLayer:
     def counts_rows(self, tile: SimulatedTile) -> bool:
         """Whether driven rows of a tile are counted in the feature map itself: one-bit units, fewer than 256 rows."""
         inputs = self.layer.spec.inputs
-        one_bit = inputs.coding is not InputCoding.TERNARY and inputs.bits_per_cycle == 1
+        one_bit = inputs.signed is not SignedInput.TERNARY and inputs.bits_per_cycle == 1
         return one_bit and self.tables is None and len(tile.inputs) < 256
 
     def reads_in_place(self, tile: SimulatedTile) -> bool:

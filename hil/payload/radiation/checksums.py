@@ -22,7 +22,7 @@ from mapping.operators.integer.requantise import Requantise
 from mapping.operators.step import Step
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile, TileGroup
 from mapping.program.training_inputs import LayerInputs, training_inputs
-from mapping.quantise.ranges import choose_range
+from mapping.quantise.ranges import range_errors
 
 SUFFIX = ".check"
 Taken = dict[int, NDArray[np.bool_]]
@@ -116,7 +116,7 @@ def _check(
     plain = TileGroup(
         step.name + SUFFIX, group.window, group.inputs, 1, group.input_bits, group.input_signed, 0, 0.0, tuple(tiles)
     )
-    chosen = choose_range(plain, spec, inputs[step.name])
+    chosen = range_errors(plain, spec, inputs[step.name]).best()
     plain = replace(plain, range_code=chosen.range_code, saturated_share=chosen.saturated_share)
     return MatrixStep(
         name=step.name + SUFFIX,

@@ -80,6 +80,7 @@ CODINGS = [
     (InputCoding.PULSE_COUNT, SignedInput.PLANE),
     (InputCoding.PULSE_COUNT, SignedInput.OFFSET),
     (InputCoding.TERNARY, SignedInput.TERNARY),
+    (InputCoding.UNARY, SignedInput.TERNARY),
 ]
 
 
@@ -94,8 +95,7 @@ def test_an_exact_macro_gives_the_integer_product(
     rng = np.random.default_rng(5)
     levels = rng.integers(-spec.max_level, spec.max_level + 1, (40, 9)).astype(np.int8)
     low, high = (-(1 << (bits - 1)), 1 << (bits - 1)) if signed else (0, 1 << bits)
-    if coding is InputCoding.TERNARY:
-        low = -high + 1 if signed else 0  # sign and magnitude
+    low += signed and signs is SignedInput.TERNARY  # sign and magnitude
     codes = rng.integers(low, high, (7, 40)).astype(np.int16)
     got = read_macro(spec, levels, codes, bits, signed, row0=3, output0=2)
     np.testing.assert_array_equal(got, codes.astype(np.int64) @ levels)

@@ -18,7 +18,7 @@ from mapping.compile import compile_network
 from mapping.network.file import load_network
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
-from mapping.quantise.ranges import RangeErrors, choose_range, converted_us
+from mapping.quantise.ranges import RangeErrors, converted_us, range_errors
 from mapping.quantise.weight_scales import ScaleRule
 
 from ..small_networks import every_node, network
@@ -90,9 +90,9 @@ def test_rare_large_sums_are_clipped_rather_than_coarsening_all_others() -> None
     codes = (rng.random((500, step.group.inputs)) < 0.05) * rng.integers(0, 64, (500, step.group.inputs))
     tail = codes.copy()
     tail[::50] = 255 * (rng.random((10, step.group.inputs)) < 0.4)
-    plain = choose_range(step.group, macro, codes.astype(np.int16))
-    clipped = choose_range(step.group, macro, tail.astype(np.int16))
-    whole = choose_range(step.group, macro, tail[::50].astype(np.int16))
+    plain = range_errors(step.group, macro, codes.astype(np.int16)).best()
+    clipped = range_errors(step.group, macro, tail.astype(np.int16)).best()
+    whole = range_errors(step.group, macro, tail[::50].astype(np.int16)).best()
     assert plain.range_code <= clipped.range_code < len(macro.adc.full_scales_us) - 1
     assert clipped.range_code <= whole.range_code
     assert clipped.saturated_share >= plain.saturated_share
@@ -111,7 +111,7 @@ def test_outputs_that_count_little_do_not_choose_the_range() -> None:
     small[0] = 1e-6
     large = np.full(group.outputs, 1e-6)
     large[0] = 1.0
-    coarse, fine = (choose_range(group, macro, codes, importance) for importance in (large, small))
+    coarse, fine = (range_errors(group, macro, codes).best(importance) for importance in (large, small))
     assert fine.range_code <= coarse.range_code
 
 
