@@ -136,7 +136,7 @@ def test_a_tune_stands_beside_the_same_images_without_it(run) -> None:
     few = dataclasses.replace(report.decisive, n=200, repeats=1)
     table = tuning(dataclasses.replace(report, untuned=few, tuned_alike=few), _tune())
     assert ["200 images" in row[2] for row in table.rows if row[0].startswith("simulated")] == [True, True]
-    assert [row[2] for row in table.rows if row[0].startswith("emulated")] == ["the same images, once"] * 2
+    assert [row[2] for row in table.rows if row[0].startswith("chip,")] == ["the same images, once"] * 2
 
 
 def test_no_table_of_a_report_says_one_thing_twice(run) -> None:
