@@ -129,16 +129,20 @@ def check_archive(data: bytes, path: str | Path) -> bytes:
                 raise NetworkFileError(path, f"member {broken!r:.80} does not match its checksum")
             return archive.read(pickles[0])
     except (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError, NotImplementedError) as error:
-        raise NetworkFileError(path, *_other_kind(data, error)) from error
+        raise NetworkFileError(path, *_other_kind(data, error, path)) from error
 
 
-def _other_kind(data: bytes, error: Exception) -> tuple[str, str]:
+def _other_kind(data: bytes, error: Exception, path: str | Path) -> tuple[str, str]:
     """The kind of a file that is not a torch archive, and the next command."""
     whole = "export the network: torch.onnx.export, tf2onnx or a .tflite converter; then hil import model.onnx"
     if data.startswith(b"\x89HDF"):
         return "is HDF5, no network of torch", f"of a program of hil: name it .h5; of Keras: {whole}"
     if data.startswith(b"GGUF"):
         return "is GGUF, the weights of a language model", whole
+    if data[8:9] == b"{":
+        return "is safetensors, weights alone", how_to_import(path)
+    if data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"\x93NUMPY")):
+        return "holds images or numbers, no network", "a network first, then --data with a folder, an .npz or a .csv"
     if data[4:8] == b"TFL3":
         return "is TFLite under another name", "rename it: model.tflite"
     if data[:1] == b"{" or not set(data[:4096]) - set(_TEXT):
