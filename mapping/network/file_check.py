@@ -141,13 +141,11 @@ def _other_kind(data: bytes, error: Exception, path: str | Path) -> tuple[str, s
         return "is GGUF, the weights of a language model", whole
     if data[8:9] == b"{":
         return "is safetensors, weights alone", how_to_import(path)
-    if data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"\x93NUMPY")):
-        return "holds images or numbers, no network", "a network first, then --data with a folder, an .npz or a .csv"
     if data[4:8] == b"TFL3":
         return "is TFLite under another name", "rename it: model.tflite"
-    if data[:1] == b"{" or not set(data[:4096]) - set(_TEXT):
-        return "is text, no network", "a net.pt (hil import makes one), model.onnx, .tflite, .pt2 or timm:NAME"
-    return f"is cut short or no network file: {error}", ""
+    text = data[:1] == b"{" or not set(data[:4096]) - set(_TEXT)
+    what = "is text, no network" if text else f"is cut short or no network file: {error}"
+    return what, "a net.pt (hil import makes one), model.onnx, .tflite, .pt2 or timm:NAME; images go to --data"
 
 
 def check_pickle(pickle: bytes, path: str | Path) -> None:

@@ -28,7 +28,7 @@ OTHERS = {
     "keras.pt": (b"\x89HDF\r\n\x1a\n" + bytes(64), "is HDF5, no network of torch"),
     "lite.pt": (b"\x1c\0\0\0TFL3" + bytes(64), "rename it: model.tflite"),
     "weights.pth": (bytes([40, *bytes(7)]) + b"{}" + bytes(64), "weights.pth --data IMAGES"),
-    "photo.png": (b"\x89PNG\r\n\x1a\n" + bytes(64), "a network first, then --data"),
+    "photo.png": (b"\x89PNG\r\n\x1a\n" + bytes(64), "images go to --data"),
     "train.csv": (b"a,b,class\n1,2,0\n", "is text, no network"),
     "llm.gguf": (b"GGUF" + bytes(64), "is GGUF"),
 }
