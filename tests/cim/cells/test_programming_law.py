@@ -17,6 +17,7 @@ from cim.cells.laws.tail import Tail
 from cim.cells.programming_law import Law, ProgrammingLaw, law_at, redraw_law, time_weights
 from cim.cells.read_noise import ReadNoise
 from cim.cells.tails import log_density
+from cim.cells.write_statistics import WriteStatistics, write_statistics
 from cim.fit.programming import choose_knots, fit_programming, programming_distance
 
 from ...scripts import benchmark
@@ -257,3 +258,25 @@ def test_memory_has_the_correlation_of_its_example() -> None:
     law = replace(table(), memory_origin_s=1e-3, memory_power=1.0, memory_fresh_share=0.16)
     assert law.correlation(1.0, 1e5) == pytest.approx(0.315)
     assert law.correlation(1e5, 1.0) == pytest.approx(0.315)
+
+
+SPACED_US = np.linspace(2.0, 40.0, 8)
+
+
+def test_the_wilson_interval_has_its_known_value() -> None:
+    points = np.array([0.5])
+    s = WriteStatistics(np.array([1.0]), np.array([1000]), np.array([994]), points, np.ones((1, 1)))
+    low, high = s.success_interval()
+    assert (low[0], high[0]) == pytest.approx((0.98697, 0.99725), abs=1e-5)
+
+
+def test_a_level_without_cells_says_nothing() -> None:
+    s = write_statistics(np.array([2.0, np.nan]), np.array([True, True]), np.array([3, 4]), SPACED_US)
+    assert s.cells.sum() == 1
+    assert np.isnan(s.success[1])
+    assert (s.success_interval()[0][1], s.success_interval()[1][1]) == (0.0, 1.0)
+
+
+def test_more_cells_reached_than_written_is_refused() -> None:
+    with pytest.raises(ValueError, match="more cells"):
+        WriteStatistics(np.array([1.0]), np.array([1]), np.array([2]), np.array([0.5]), np.ones((1, 1)))

@@ -10,6 +10,7 @@ from cim.chip.file import (
     ChipFileError,
     NewerChipFile,
     chip_names,
+    description_words,
     idealised,
     load_chip,
     parse_chip,
@@ -287,3 +288,13 @@ def test_only_values_of_the_models_have_ranges() -> None:
     assert wrong(text).field == "macro.rows_per_read"
     key = 'programming = { value = "wan-2022"'
     assert wrong(ranged(LAB, "[0, 1]", key)).field == "models.programming"
+
+
+def test_the_same_file_with_other_macros_is_known_by_their_number() -> None:
+    here, there = load_chip("lab-128", macros=64), load_chip("lab-128", macros=16)
+    assert description_words(there.digest, here) == "lab-128 with 16 macros"
+    assert description_words(here.digest, here) == "lab-128 with 64 macros"
+
+
+def test_another_file_is_said_to_be_one() -> None:
+    assert "another file" in description_words("ab" * 32, load_chip("lab-128", macros=64))
