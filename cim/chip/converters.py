@@ -90,7 +90,7 @@ def split_planes(codes: NDArray[np.integer], inputs: InputSpec, bits: int, signe
     size, sign = (np.abs(wide), np.sign(wide)) if inputs.signed is SignedInput.TERNARY else (wide, np.int32(1))
     if inputs.coding is InputCoding.UNARY:
         after = (np.arange(len(planes)).reshape(-1, *[1] * size.ndim) - size * (size - 1) // 2) % len(planes)
-        return (sign * (after < size)).astype(np.int16)
+        return np.asarray(sign * (after < size), np.int16)
     return np.stack([(sign * ((size >> p.shift) & ((1 << p.width) - 1))).astype(np.int16) for p in planes])
 
 

@@ -14,6 +14,7 @@ from cim.chip.spec import ChipSpec, ModelSpec
 
 LEAST_TOP_US, MOST_TOP_US = 0.1, 2000.0  # the highest level of a memristive cell lies between them
 MOST_SCALE, LEAST_SCALE = 32.0, 1 / 256  # the highest range of a converter as a share of the largest sum
+FEWEST_CELLS = 256  # of all macros: a calibration of fewer does not show how each conductance is written
 LONGEST_NS, MOST_OHM, MOST_OF_SCALE = 1e8, 50.0, 0.05
 OF_SCALE = {"conversion_noise_codes": "noise", "column_offset_codes": "offset", "inl_codes": "non-linearity"}
 TRUTHS = (
@@ -29,6 +30,11 @@ TRUTHS = (
 def doubts(spec: ChipSpec) -> list[tuple[str, str]]:
     """Field and reason of each value that is unlikely."""
     return [(field, reason) for doubtful, field, reason in (*_units(spec), *_noises(spec)) if doubtful]
+
+
+def few_cells(spec: ChipSpec) -> bool:
+    """Whether all macros together have too few cells to calibrate."""
+    return spec.macros * spec.macro.rows * spec.macro.columns < FEWEST_CELLS
 
 
 def beliefs(spec: ChipSpec) -> dict[str, list[str]]:
@@ -48,6 +54,11 @@ def _units(spec: ChipSpec) -> Iterator[tuple[bool, str, str]]:
     gap = min(high - low for low, high in pairwise(m.levels_us))
     share = m.adc.full_scales_us[-1] / (m.rows_per_read * ((1 << m.inputs.bits_per_cycle) - 1) * top)
     likely = LEAST_TOP_US <= top <= MOST_TOP_US
+    yield (
+        few_cells(spec),
+        "macro.rows",
+        f"all macros have fewer than {FEWEST_CELLS} cells, too few to calibrate: hil simulate --chip needs no record",
+    )
     yield not likely, "cell.levels_us", f"ends at {top:g} µS, not at {LEAST_TOP_US:g} to {MOST_TOP_US:g}: another unit?"
     yield 2 * m.tolerance_us > gap, "cell.tolerance_us", f"±{m.tolerance_us:g} µS overlaps levels {gap:.3g} µS apart"
     yield (

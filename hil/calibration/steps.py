@@ -326,7 +326,7 @@ class CalibrationSteps:
         raise UsageError(
             f"the macros to calibrate have {targets_us.size} cells, and {fewest} of them show how the lowest or the "
             f"highest conductances are written; a law needs {MIN_CELLS}",
-            hint="calibrate more macros of the chip, or one of 16 x 16 cells or more",
+            hint="calibrate more macros of the chip; without a record: hil simulate --chip",
         )
 
     def _tell(self, found: Measured, precision: StepPrecision) -> None:

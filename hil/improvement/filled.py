@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from cim.chip.file import load_chip
@@ -12,6 +13,7 @@ from cim.record.published import NoModels, nominal_record
 from hil.deployment.network_source import BUNDLED_NETWORK, bundled_on, open_network
 from hil.deployment.options import TRAINING, USUAL_RECIPE, DeployOptions, NetworkOptions
 from hil.improvement.context import TrialContext
+from hil.improvement.improve import TrialResult, climb
 from hil.improvement.trained_ahead import trained_ahead
 from hil.improvement.trials import offered
 from hil.verdict.tasks.task import Task
@@ -25,7 +27,7 @@ from mapping.workload import unplaced_workload
 CHIPS = 8  # virtual chips that decide
 WEIGHED = 100_000  # most multiplications of an image: a small network is weighed in seconds
 ERRORS = 2  # standard errors that a gain is above: of a dozen offers that give nothing, two are above one by chance
-ENOUGH = 0.01  # share of the answers lost on virtual chips, below which nothing further is weighed
+ENOUGH = 0.99  # share of the answers kept on virtual chips, from which on nothing further is weighed
 
 
 def chosen(
@@ -66,7 +68,7 @@ def filled(
     """Extend the recipe of a deployment without named techniques, at effort 1, 2 or unnamed, from cheap to dear, by
     techniques that fit the macros and gain more than twice their standard error on virtual chips.
 
-    The gain is agreement with the float network on stored images that were not fitted. A network that loses less than
+    The gain is agreement with the float network on stored images that were not fitted. A network that keeps
     ``ENOUGH``, a network of more than ``WEIGHED`` multiplications, one that does not classify, one that stores too few
     images, and files other than net.pt keep the usual recipe. The watch is told the gains.
     """
@@ -91,19 +93,9 @@ def filled(
         Task.of(TaskKind.CLASSIFY, image=file.graph.input_shape, classes=file.graph.classes),
         options.age_s, CHIPS, options.seed, spec.macros, Watch(), scales="",
     )  # fmt: skip
-    stands = replace(context.begun, recipe=USUAL_RECIPE)
-    best, weighed = context.score(stands), []
-    if best.mean >= 1 - ENOUGH:
-        return USUAL_RECIPE
-    for trial in offered(context, effort=TRAINING - 1):
-        proposed = trial.propose(context, stands)
-        if best.mean >= 1 - ENOUGH or isinstance(proposed, str):
-            continue
-        found = context.score(proposed)
-        gain, error = found.gain_over(best)
-        kept = gain > ERRORS * error
-        weighed.append(f"{trial.name} {100 * gain:+.1f} ± {100 * error:.1f}{'' if kept else ', let go'}")
-        if kept:
-            stands, best = proposed, found
-    watch.note(f"weighed on {CHIPS} virtual chips, points of {len(images)} stored images: {'; '.join(weighed)}")
+    results: list[TrialResult] = []
+    begun, tried = replace(context.begun, recipe=USUAL_RECIPE), partial(offered, effort=TRAINING - 1)
+    stands, _ = climb(context, begun, tried, results, results.append, target=ENOUGH, errors=ERRORS)
+    if weighed := [result.text for result in results[1:] if not result.skipped]:
+        watch.note(f"weighed on {CHIPS} virtual chips and {len(images)} stored images: {'; '.join(weighed)}")
     return stands.recipe

@@ -153,12 +153,43 @@ def improve(
         work.keep_json(f"{len(results):02d}-{result.name}.json", asdict(result))
         results.append(result)
 
-    start, spent = time.monotonic(), sum(r.minutes for r in results)
-    recipe, best = _standing(context, results)
-    if best is None:
+    recipe, stopped = climb(context, context.begun, tried, results, keep, target=target, minutes=minutes)
+    program = with_recipe(context.program(recipe), recipe.recipe)
+    with new_file(folder / PROGRAM) as part:
+        part.unlink()
+        save_program(program, part)
+    found = Improvement(
+        tuple(results), recipe.to_json(), len(context.images), context.chips, context.age_s, context.source,
+        stopped, context.deploy_options(), metric=context.task.metric.name,
+    )  # fmt: skip
+    if test is not None:
+        with context.watch.stage("test images"):
+            found = _tested(found, context, program, test)
+    write_text(folder / IMPROVEMENT, json.dumps({**found.to_json(), "key": _key(context)}, indent=1) + "\n")
+    return found
+
+
+def climb(
+    context: TrialContext,
+    begun: Candidate,
+    tried: Callable[[TrialContext], Sequence[Trial]],
+    results: Sequence[TrialResult],
+    keep: Callable[[TrialResult], None],
+    *,
+    target: float | None = None,
+    minutes: float | None = None,
+    errors: float = 1.0,
+) -> tuple[Candidate, str]:
+    """Go on from the last kept of ``results``, or from ``begun``, until a target, the minutes or the trials end: the
+    candidate that stands, and why it ended. ``keep`` adds to ``results``; a gain is above so many standard ``errors``.
+    """
+    start, spent, standing = time.monotonic(), sum(r.minutes for r in results), [r for r in results if r.kept]
+    if standing:
+        recipe, best = Candidate.from_json(standing[-1].recipe), Score(np.array(standing[-1].chips))
+    else:
         with context.watch.stage("as compiled"):
             began = time.monotonic()
-            best = context.score(recipe)
+            recipe, best = begun, context.score(begun)
             keep(_result(context, "compiled", "as compiled", recipe, best, best, began, kept=True))
     done, waited, waiting = {r.name for r in results}, set[str](), list[Trial]()
     used = spent + (time.monotonic() - start) / 60
@@ -177,28 +208,16 @@ def improve(
                 left = minutes - used - max(r.minutes for r in results)
             others = [one for one in waiting if one.name != TRAINING and one.name not in waited]
             may_wait = minutes is not None and bool(others) and trial.name not in waited
-            tried_now = _tried(replace(context, minutes_left=left), trial, recipe, best, may_wait=may_wait)
-            if isinstance(tried_now, float):
-                context.watch.message(f"{trial.name}: waits, for it takes about {tried_now:.1f} of {minutes:g} minutes")
+            found = _tried(replace(context, minutes_left=left), trial, recipe, best, may_wait=may_wait, errors=errors)
+            if isinstance(found, float):
+                context.watch.message(f"{trial.name}: waits, for it takes about {found:.1f} of {minutes:g} minutes")
                 waited.add(trial.name)
                 waiting.insert(len(waiting) - (waiting[-1].name == TRAINING), trial)
                 continue
-            result, recipe, best = tried_now
+            result, recipe, best = found
             keep(result)
             context.watch.message(result.text)
-    program = with_recipe(context.program(recipe), recipe.recipe)
-    with new_file(folder / PROGRAM) as part:
-        part.unlink()
-        save_program(program, part)
-    found = Improvement(
-        tuple(results), recipe.to_json(), len(context.images), context.chips, context.age_s, context.source,
-        stopped or "every technique was tried", context.deploy_options(), metric=context.task.metric.name,
-    )  # fmt: skip
-    if test is not None:
-        with context.watch.stage("test images"):
-            found = _tested(found, context, program, test)
-    write_text(folder / IMPROVEMENT, json.dumps({**found.to_json(), "key": _key(context)}, indent=1) + "\n")
-    return found
+    return recipe, stopped or "every technique was tried"
 
 
 def _stopped(best: Score, used: float, target: float | None, minutes: float | None) -> str:
@@ -206,12 +225,6 @@ def _stopped(best: Score, used: float, target: float | None, minutes: float | No
     if target is not None and best.mean >= target:
         return f"target of {target:.1%} reached"
     return "" if minutes is None or used < minutes else f"{minutes:g} minutes are spent"
-
-
-def _standing(context: TrialContext, results: Sequence[TrialResult]) -> tuple[Candidate, Score | None]:
-    """The candidate of the last kept result, and its score; None before the first."""
-    kept = [result for result in results if result.kept]
-    return (Candidate.from_json(kept[-1].recipe), Score(np.array(kept[-1].chips))) if kept else (context.begun, None)
 
 
 def at_chance(context: TrialContext, score: Score) -> bool:
@@ -229,7 +242,7 @@ def _next(waiting: Sequence[Trial], waited: Collection[str], *, lost: bool) -> i
 
 
 def _tried(
-    context: TrialContext, trial: Trial, recipe: Candidate, best: Score, *, may_wait: bool = False
+    context: TrialContext, trial: Trial, recipe: Candidate, best: Score, *, may_wait: bool, errors: float
 ) -> tuple[TrialResult, Candidate, Score] | float:
     """Run a trial, on few chips and images first: its result, and the recipe and score to go on with.
 
@@ -250,7 +263,7 @@ def _tried(
             return expected
     score = context.score(proposed)
     gain, error = score.gain_over(best)
-    kept = gain > error or (trial.leads and at_chance(context, score) and at_chance(context, best))
+    kept = gain > errors * error or (trial.leads and at_chance(context, score) and at_chance(context, best))
     result = _result(context, trial.name, trial.words, proposed, score, best, began, kept=kept)
     return (result, proposed, score) if kept else (result, recipe, best)
 

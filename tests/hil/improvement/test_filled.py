@@ -54,7 +54,7 @@ def test_the_usual_recipe_stays_where_there_is_nothing_to_win_or_to_judge_by(
     if why == "named":
         options = replace(options, recipe=USUAL_RECIPE.changed(["rewrite"], []))
     elif why == "lossless":
-        monkeypatch.setattr("hil.improvement.filled.ENOUGH", 1.0)
+        monkeypatch.setattr("hil.improvement.filled.ENOUGH", 0.0)
     else:
         monkeypatch.setattr("hil.improvement.filled.WEIGHED", 100)
     assert filled(YIN_YANG, SMALL, options, None, watch := Watch()) == options.recipe
@@ -74,6 +74,7 @@ def test_the_largest_bundled_network_that_a_chip_holds_is_taken(tmp_path: Path) 
         answers = {"rows": size, "columns": size, "encoding": "offset_column"}
         (path := tmp_path / "array.toml").write_text(new_chip("array", answers), "utf-8")
         assert bundled_on(None, NetworkOptions(chip=str(path)), USUAL_RECIPE, Watch())[0] == SMALLEST
+        assert run(["chip", "check", str(path)]) == (size == "10")  # too few cells to calibrate are said here
 
 
 def test_a_bundled_network_goes_by_its_name_and_brings_its_test_samples(
