@@ -44,6 +44,7 @@ from hil.cli import (
 )
 from hil.cli.failures import code_of, interrupted_summary, report_failure, with_whole_commands
 from hil.cli.help_groups import GroupedCommand
+from hil.cli.settings_options import as_command
 from hil.driver.deferred_interrupts import ASKS_TO_END, end_soon
 from hil.errors import ExitCode, Interrupted
 from hil.report.terminal.lines import complain, print_line, spell_out
@@ -106,8 +107,8 @@ for command in (
     show.doctor,
     show.show,
 ):
-    app.command(cls=GroupedCommand)(command)
-app.command("import", cls=GroupedCommand)(compile.import_)
+    app.command(cls=GroupedCommand)(as_command(command))
+app.command("import", cls=GroupedCommand)(as_command(compile.import_))
 for name, found in (
     ("chip", chip.chip),
     ("board", board.board),
@@ -128,7 +129,7 @@ def add_command(app: typer.Typer, point: EntryPoint) -> None:
     if isinstance(command, typer.Typer):
         app.add_typer(command, name=point.name)
     else:
-        app.command(point.name, cls=GroupedCommand)(command)
+        app.command(point.name, cls=GroupedCommand)(as_command(command))
 
 
 for point in entry_points(group="hil.commands"):

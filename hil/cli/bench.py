@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 import typer
 
 from hil.cli.help_groups import group
-from hil.cli.options import Chip, Json, Macros, print_result
+from hil.cli.options import Chip, Macros
+from hil.cli.settings_options import Told
 from hil.errors import ExitCode, UsageError
 from hil.report.terminal.lines import complain
 
@@ -115,14 +116,12 @@ def _emulate_firmware(
 
 def check(
     bench_file: Annotated[Path, typer.Argument(help="bench file: instruments, roles, wiring, safety")],
-    as_json: Json = False,
-) -> int:
+) -> Told:
     """Check a bench file and its instruments: who they are, limits, outputs, and the rate of row reads."""
     from hil.server.bench.check import check_bench
 
     found = check_bench(bench_file)
-    print_result(found.lines(), found.to_json(), as_json)
-    return ExitCode.DONE
+    return Told(found.lines(), found.to_json())
 
 
 bench = group("Benches of instruments.", check)

@@ -18,13 +18,14 @@ from hil.cli.options import (
     ChipOnWire,
     Json,
     Macros,
+    Watch,
     numbers,
     output_file,
     print_result,
     screen,
 )
 from hil.cli.pulse import pulse
-from hil.cli.settings_options import Given, Only
+from hil.cli.settings_options import Only, Told
 from hil.errors import ExitCode, Interrupted, MismatchError, UsageError
 from hil.pages.tables import Table
 from hil.report.terminal.lines import complain, print_line
@@ -37,43 +38,40 @@ if TYPE_CHECKING:
     from cim.chip.spec import ChipSpec
 
 
-def ports(as_json: Json = False) -> int:
+def ports() -> Told:
     """List serial ports, likely boards first."""
     from hil.transports.ports import list_ports
 
     found = list_ports()
     table = Table("Ports", ("", ""), tuple((p.device, p.description) for p in found))
-    print_result(
+    return Told(
         [table if found else "no serial port found; hil deploy --emulated needs none"],
         {"ports": [{"device": p.device, "description": p.description} for p in found]},
-        as_json,
     )
-    return ExitCode.DONE
 
 
 def info(
-    on: Given[ChipOnWire],
-    as_json: Json = False,
-) -> int:
+    on: ChipOnWire,
+) -> Told:
     """Show a chip's identity, capabilities and state."""
     from hil.driver.chip_text import info_record, info_table
 
-    with on.upon(ChipOnWire()).opened() as driver:
+    with on.opened() as driver:
         status = driver.known_status()
-        print_result([info_table(driver, status)], info_record(driver, status), as_json)
-    return ExitCode.DONE
+        return Told([info_table(driver, status)], info_record(driver, status))
 
 
 def selftest(
-    on: Given[ChipOnWire],
+    on: ChipOnWire,
     only: Annotated[str | None, typer.Option(help="groups of checks, as frames,safety", show_default=False)] = None,
     power_cycle: Annotated[
         str | None,
         typer.Option(help="ask, or a command that takes the chip's power and gives it back", show_default=False),
     ] = None,
     within: Annotated[str, typer.Option(help="time for all of it; what is left then is not tried")] = "15m",
-    as_json: Json = False,
-) -> int:
+    *,
+    watch: Watch,
+) -> Told:
     """Check that a chip keeps the wire protocol and its limits; cells of up to three macros are overwritten."""
     from cim.chip.file import load_chip
     from hil.driver.selftest.power_checks import power_cut
@@ -82,18 +80,14 @@ def selftest(
     groups = only.split(",") if only else list(GROUPS)
     if not set(groups) <= set(GROUPS):
         raise UsageError(f"--only {only!r} names no groups", hint=f"some of {','.join(GROUPS)}")
-    wire = on.upon(ChipOnWire())
-    spec = load_chip(wire.chip, macros=wire.macros) if wire.chip else None
+    spec = load_chip(on.chip, macros=on.macros) if on.chip else None
     cut = None if power_cycle is None else power_cut(power_cycle, _ask)
-    with screen(quiet=as_json) as watch:
-        found = run_suite(
-            wire.address, spec,
-            groups=groups, cut_power=cut, within_s=seconds(within), watch=watch,
-        )  # fmt: skip
-    print_result(found.lines(), found.to_json(), as_json)
-    if found.interrupted:
-        return ExitCode.CTRL_C
-    return ExitCode.DONE if found.passed and not found.out_of_time else ExitCode.OUTSIDE_TOLERANCE
+    found = run_suite(
+        on.address, spec,
+        groups=groups, cut_power=cut, within_s=seconds(within), watch=watch,
+    )  # fmt: skip
+    code = ExitCode.DONE if found.passed and not found.out_of_time else ExitCode.OUTSIDE_TOLERANCE
+    return Told(found.lines(), found.to_json(), ExitCode.CTRL_C if found.interrupted else code)
 
 
 def _ask(text: str) -> None:
@@ -104,7 +98,7 @@ def _ask(text: str) -> None:
 
 
 def mvm(
-    on: Given[ChipOnWire],
+    on: ChipOnWire,
     macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
     rows: Annotated[int, typer.Option(help="logical rows driven, from row 0")] = 16,
     level: Annotated[int | None, typer.Option(help="program this level everywhere first", show_default=False)] = None,
@@ -112,12 +106,11 @@ def mvm(
         int | None, typer.Option(help="input code on every row; default the largest", show_default=False)
     ] = None,
     repeat: Annotated[int, typer.Option(help="reads")] = 4,
-    as_json: Json = False,
-) -> int:
+) -> Told:
     """Multiply one vector by one tile, several times: the first measurement on a bench."""
     from hil.driver.bench import FIRST_OUTPUTS, first_mvm
 
-    with on.upon(ChipOnWire()).opened() as driver:
+    with on.opened() as driver:
         result = first_mvm(
             driver,
             macro=macro,
@@ -127,28 +120,25 @@ def mvm(
             code=code,
             repeat=repeat,
         )
-    print_result(result.lines(), result.to_json(), as_json)
-    return ExitCode.DONE
+    return Told(result.lines(), result.to_json())
 
 
 def cells(
-    on: Given[ChipOnWire],
+    on: ChipOnWire,
     macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="CSV of all readings to write, µS", show_default=False, callback=output_file),
     ] = None,
-    as_json: Json = False,
-) -> int:
+) -> Told:
     """Read every cell of a macro."""
     from hil.driver.bench import READS, cell_map
 
-    with on.upon(ChipOnWire()).opened() as driver:
+    with on.opened() as driver:
         result = cell_map(driver, macro=macro, reads=READS)
     if out:
         result.write_csv(out)
-    print_result(result.lines(), result.to_json(), as_json)
-    return ExitCode.DONE
+    return Told(result.lines(), result.to_json())
 
 
 def form(
@@ -158,7 +148,7 @@ def form(
         typer.Argument(help="macros and cells: 0-3, or 0:0-63,0-31; default: all of the chip", show_default=False),
     ] = None,
     *,
-    on: Annotated[Given[ChipOnWire], Only("port", "chip")],
+    on: Annotated[ChipOnWire, Only("port", "chip")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and its price, and end")] = False,
     as_json: Json = False,
 ) -> int:
@@ -171,14 +161,13 @@ def form(
     from hil.report.work_folder import GO_ON, save_json
     from hil.transports.journal import Journal
 
-    wire = on.upon(ChipOnWire())
     if record.exists():
         raise UsageError(f"{record} is there already", hint=f"hil show {record}, or name another file")
     kept = record.with_name(record.name + ".journal")
     with contextlib.ExitStack() as opened, screen(quiet=as_json) as watch:
         journal = None if dry_run else opened.enter_context(contextlib.closing(Journal(kept)))
         try:
-            driver = opened.enter_context(open_chip(wire.address, chip=wire.chip, journal=journal))
+            driver = opened.enter_context(open_chip(on.address, chip=on.chip, journal=journal))
             chosen = _chosen(cells or [f"0-{driver.spec.macros - 1}"], driver.spec)
             if dry_run or not as_json:
                 plan = plan_of(driver.spec, chosen)
@@ -232,7 +221,7 @@ def firmware(
     return ExitCode.DONE
 
 
-def list_(as_json: Json = False) -> int:
+def list_() -> Told:
     """List the dies that were driven from here, with their events and records by date; quarantined ones are named."""
     from hil.driver.errors import shown
     from hil.transports.dies import dies, quarantine
@@ -240,12 +229,10 @@ def list_(as_json: Json = False) -> int:
     found = dies()
     rows = tuple((shown(serial), e.time, str(e.what), shown(e.text)) for serial, its in found.items() for e in its)
     held = [shown(serial) for serial in found if quarantine(serial) is not None]
-    print_result(
+    return Told(
         [Table("Dies", ("", "", "", ""), rows) if rows else "no die has an event", f"quarantined: {len(held)}", *held],
         {"dies": {serial: [asdict(event) for event in its] for serial, its in found.items()}, "quarantined": held},
-        as_json,
     )
-    return ExitCode.DONE
 
 
 def release(

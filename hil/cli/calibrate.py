@@ -18,11 +18,10 @@ from hil.cli.options import (
     screen,
     writing,
 )
-from hil.cli.settings_options import Given, from_settings
+from hil.cli.settings_options import Given
 from hil.errors import ExitCode
 
 
-@from_settings
 def calibrate(
     out: Annotated[
         Path,

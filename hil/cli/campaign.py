@@ -8,14 +8,13 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.options import Json, NetworkOfRun, Record, Restart, Workers, output_folder, print_result, screen, trained
-from hil.cli.settings_options import Given, Only, from_settings
+from hil.cli.options import NetworkOfRun, Record, Restart, Workers, output_folder, trained
+from hil.cli.settings_options import Given, Only, Told
 from hil.deployment.options import NetworkOptions, TechniqueOptions
-from hil.errors import ExitCode
 from hil.payload.settings import MAIN, SCENARIOS, OrbitSettings
+from hil.watch import PlannedStage, Watch
 
 
-@from_settings
 def campaign(
     subject: Annotated[Path, typer.Argument(help="net.pt, program.h5, or the folder of a run")],
     orbit: Annotated[str, typer.Option(help="leo-sso, geo, or the path of an orbit file")],
@@ -43,8 +42,8 @@ def campaign(
     ] = False,
     workers: Workers = None,
     restart: Restart = False,
-    as_json: Json = False,
-) -> int:
+    watch: Watch,
+) -> Told:
     """Inject upsets of an orbit into cells, converters, registers, sums, codes and corrections of a virtual chip."""
     from cim.record.file import load_record
     from hil.deployment.network_source import images_asked
@@ -55,23 +54,20 @@ def campaign(
     from hil.payload.radiation.report import campaign_summary
     from hil.payload.requirements import load_mission
     from hil.payload.subject import open_subject
-    from hil.watch import PlannedStage
 
     source, techniques = of.upon(NetworkOptions()), treated.upon(TechniqueOptions())
     options = faults.upon(OrbitSettings(), scenarios=tuple(SCENARIOS) if each else MAIN, workers=workers or 1)
     place, images = load_orbit(orbit), images_asked(source, any_kind=False)
     record = load_record(calibration) if calibration else None
     plan = load_mission(mission) if mission else None
-    with screen(quiet=as_json) as watch:
-        watch.plan((PlannedStage("compiling", 2.0), *expected_campaign(options)))
-        if not subject.is_dir():
-            subject = trained(subject, techniques, source, calibration, options.age_s, watch) or subject
-        found = open_subject(subject, source, watch, network=network, techniques=techniques)
-        planned = plan_of(found.program, replace(found.recipe, age_s=options.age_s), record)
-        for name, text in planned.rows():
-            watch.message(f"{name}: {text}")
-        options = replace(options, recipe=found.recipe)
-        busy = None if plan is None else busy_share(found.program, plan)
-        report = run_study(found.program, images, record, place, out, options, watch, restart=restart, busy_share=busy)
-    print_result([campaign_summary(report, page=str(out / PAGE))], {**report, "plan": planned.to_json()}, as_json)
-    return ExitCode.DONE
+    watch.plan((PlannedStage("compiling", 2.0), *expected_campaign(options)))
+    if not subject.is_dir():
+        subject = trained(subject, techniques, source, calibration, options.age_s, watch) or subject
+    found = open_subject(subject, source, watch, network=network, techniques=techniques)
+    planned = plan_of(found.program, replace(found.recipe, age_s=options.age_s), record)
+    for name, text in planned.rows():
+        watch.message(f"{name}: {text}")
+    options = replace(options, recipe=found.recipe)
+    busy = None if plan is None else busy_share(found.program, plan)
+    report = run_study(found.program, images, record, place, out, options, watch, restart=restart, busy_share=busy)
+    return Told([campaign_summary(report, page=str(out / PAGE))], {**report, "plan": planned.to_json()})

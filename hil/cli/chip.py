@@ -12,24 +12,24 @@ import typer
 from hil.cli.help_groups import group
 from hil.cli.options import (
     Chip,
-    Json,
     Macros,
     output_file,
     pairs,
-    print_result,
     screen,
     writing,
 )
+from hil.cli.settings_options import Told
 from hil.errors import ExitCode, UsageError
 from hil.pages.tables import labelled
 from hil.report.terminal.completion import chips
 from hil.report.terminal.lines import print_line
 from hil.report.terminal.quantities import celsius, seconds
+from hil.watch import Watch
 
 Name = Annotated[str, typer.Argument(help="name or path of a chip file", autocompletion=chips)]
 
 
-def list_(as_json: Json = False) -> int:
+def list_() -> Told:
     """List chip files with a measured number each."""
     from cim.chip.file import chip_names, load_chip
     from hil.driver.chip_text import gallery_record, gallery_rows
@@ -37,19 +37,17 @@ def list_(as_json: Json = False) -> int:
     specs = [load_chip(name) for name in chip_names()]
     rows = [row for spec in specs for row in gallery_rows(spec)]
     record = {"chips": [spec.name for spec in specs], "gallery": [gallery_record(spec) for spec in specs]}
-    print_result([labelled("Chips", *rows)], record, as_json)
-    return ExitCode.DONE
+    return Told([labelled("Chips", *rows)], record)
 
 
-def show(name: Name, macros: Macros = None, as_json: Json = False) -> int:
+def show(name: Name, macros: Macros = None) -> Told:
     """Show a chip file with its digest."""
     from cim.chip.file import description, load_chip
     from hil.driver.chip_text import chip_tables
 
     spec = load_chip(name, macros=macros)
     record = {**description(spec), "digest": spec.digest, "provenance": spec.provenance}
-    print_result(chip_tables(spec), record, as_json)
-    return ExitCode.DONE
+    return Told(chip_tables(spec), record)
 
 
 def copy(name: Name, to: Annotated[Path, typer.Argument(help="file to write, which ends in .toml")]) -> int:
@@ -73,7 +71,7 @@ def _write_own(to: Path, text: Callable[[], str], command: str) -> None:
     write_text(to, text())
 
 
-def check(name: Name, as_json: Json = False) -> int:
+def check(name: Name) -> Told:
     """Check a chip file: rules between keys, units, noises, and what its beliefs rest on.
 
     Unlikely values end in exit code 1.
@@ -87,12 +85,16 @@ def check(name: Name, as_json: Json = False) -> int:
     spec = load_chip(name)
     found, known = unlikely(spec), beliefs(spec)
     counts = {word: sum(n for n, _ in of_source(spec, word).values()) for word in SOURCES}
-    told = [(field, reason) for field, reason in found] or [("", "no unlikely value")]
-    rows = [(spec.name, chip_words(spec)), ("values", ", ".join(f"{word} {n}" for word, n in counts.items()))]
-    rows += [(label, ", ".join(keys)) for label, keys in known.items() if keys]
-    record = {"name": spec.name, "doubts": [list(pair) for pair in found], "sources": counts, "beliefs": known}
-    print_result([labelled("Chip", *rows), "", labelled("Unlikely values", *told)], record, as_json)
-    return ExitCode.OUTSIDE_TOLERANCE if found else ExitCode.DONE
+    rows = (
+        (spec.name, chip_words(spec)),
+        ("values", ", ".join(f"{word} {n}" for word, n in counts.items())),
+        *((label, ", ".join(keys)) for label, keys in known.items() if keys),
+    )
+    return Told(
+        [labelled("Chip", *rows), "", labelled("Unlikely values", *(found or [("", "no unlikely value")]))],
+        {"name": spec.name, "doubts": [list(pair) for pair in found], "sources": counts, "beliefs": known},
+        ExitCode.OUTSIDE_TOLERANCE if found else ExitCode.DONE,
+    )
 
 
 def new(
@@ -107,6 +109,7 @@ def new(
     ] = None,
 ) -> int:
     """Write a chip file from what is known of an array; all that is not known is a range, from other chips."""
+    from cim.chip.doubts import few_cells
     from cim.chip.file import load_chip
     from cim.new_chip import NEXT, QUESTIONS, new_chip
     from hil.datasets.demos import name_of
@@ -129,8 +132,9 @@ def new(
         return new_chip(to.stem, given, source, cells)
 
     _write_own(to, text, "hil chip new my-chip.toml rows=25 columns=25")
-    holds = fits(load_network(SMALLER[-1]), load_chip(str(to)), USUAL_RECIPE)
-    small = f"hil deploy {name_of(str(SMALLER[-1]))} --emulated --chip ./{to} --with rounds"
+    spec = load_chip(str(to))
+    holds = fits(load_network(SMALLER[-1]), spec, USUAL_RECIPE) and not few_cells(spec)
+    small = f"hil simulate {name_of(str(SMALLER[-1]))} --chip ./{to} --with rounds"
     print_line(
         f"{to}: {len(given)} answers; what they do not say is a range, borrowed or assumed\n"
         f"check          hil chip check ./{to}\n"
@@ -145,8 +149,7 @@ def calibration(
     plot: Annotated[
         Path | None, typer.Option(help="write a page of the record's figures", show_default=False, callback=output_file)
     ] = None,
-    as_json: Json = False,
-) -> int:
+) -> Told:
     """Show a calibration record, with standard errors and goodness of fit."""
     from cim.record.file import load_record
     from hil.calibration.account import account_of, record_json
@@ -158,8 +161,7 @@ def calibration(
 
         write_text(plot, page(account_of(loaded)))
     drawn = [] if plot is None else ["", f"page           {plot}"]
-    print_result([account_of(loaded), *drawn], {**record_json(loaded), "page": plot and str(plot)}, as_json)
-    return ExitCode.DONE
+    return Told([account_of(loaded), *drawn], {**record_json(loaded), "page": plot and str(plot)})
 
 
 def fit(
@@ -176,21 +178,21 @@ def fit(
         Path | None, typer.Option(help="record for the parts that a table does not determine", show_default=False)
     ] = None,
     temperature: Annotated[str, typer.Option(help="temperature of the readings")] = "25C",
-    as_json: Json = False,
-) -> int:
+    *,
+    watch: Watch,
+) -> Told:
     """Fit the device model to a table of cell readings, without a board, and test it on other cells."""
     from hil.device_fit.result import fit_source
 
-    with screen(quiet=as_json) as watch:
-        result = fit_source(
-            table,
-            hold_out=hold_out,
-            ages_to_s=None if ages_to is None else seconds(ages_to),
-            test_on=test_on,
-            base=base,
-            temperature_c=celsius(temperature),
-            watch=watch,
-        )
+    result = fit_source(
+        table,
+        hold_out=hold_out,
+        ages_to_s=None if ages_to is None else seconds(ages_to),
+        test_on=test_on,
+        base=base,
+        temperature_c=celsius(temperature),
+        watch=watch,
+    )
     lines, found = result.lines(), {"record": str(out) if out else None, **result.to_json()}
     if out is not None:
         from cim.record.file import save_record
@@ -198,8 +200,7 @@ def fit(
         with writing(out):
             save_record(result.record, out)
         lines += ["", f"record         {out}"]
-    print_result(lines, found, as_json)
-    return ExitCode.DONE
+    return Told(lines, found)
 
 
 def export(

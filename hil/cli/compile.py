@@ -9,26 +9,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hil.cli.options import (
-    Json,
     Task,
     output_file,
-    print_result,
     screen,
     trained,
     writing,
 )
-from hil.cli.settings_options import Given, Only, from_settings
+from hil.cli.settings_options import Given, Only, Told
 from hil.deployment.options import BitOptions, NetworkOptions, PlaceOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 from hil.report.terminal.completion import datasets
 from hil.report.terminal.lines import print_line
+from hil.watch import Watch
 from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
 
 if TYPE_CHECKING:
     from hil.report.terminal.answers import Answer
 
 
-@from_settings
 def import_(
     source: Annotated[
         Path, typer.Argument(help="weights or module .pt, .safetensors, .onnx, .tflite, .pt2, timm:NAME …")
@@ -82,7 +80,6 @@ def import_(
     return ExitCode.DONE
 
 
-@from_settings
 def compile(
     network: Annotated[
         Path | None,
@@ -103,8 +100,8 @@ def compile(
         Path | None,
         typer.Option(help="page of macros, tiles and conductances to write", show_default=False, callback=output_file),
     ] = None,
-    as_json: Json = False,
-) -> int:
+    watch: Watch,
+) -> Told:
     """Compile a network into a conductance program: layers, tiles, macros, utilisation."""
     from cim.chip.file import load_chip
     from hil.deployment.network_source import BUNDLED_NETWORK, bundled_on, open_network
@@ -133,7 +130,7 @@ def compile(
     if options.copies_budget is not None:
         recipe = recipe.changed((), ["copies"])
     options = recipe.laid_out(options)
-    with screen(quiet=as_json) as watch, watch.stage("compiling"):
+    with watch.stage("compiling"):
         network = trained(network, techniques, source, None, recipe.age_s, watch)
         network, source = bundled_on(network, source, recipe, watch)
         file = recipe.before_compiling(open_network(network or BUNDLED_NETWORK, source, watch=watch), spec)
@@ -182,5 +179,4 @@ def compile(
         lines += ["", *said.lines(), "", *(f"{name}: {kind} by {who}" for name, (kind, who) in by.items())]
         found["explanation"] = said.to_json()
         found["executors"] = {name: who for name, (_, who) in by.items()}
-    print_result(lines, found, as_json)
-    return ExitCode.DONE
+    return Told(lines, found)

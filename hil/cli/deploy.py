@@ -21,7 +21,7 @@ from hil.cli.options import (
     screen,
 )
 from hil.cli.report_words import OUTCOMES, outcomes, print_report
-from hil.cli.settings_options import Given, Only, from_settings, of_named_chip
+from hil.cli.settings_options import Given, Only, of_named_chip
 from hil.deployment.options import RECONNECT_TIMEOUT_S, RECORD_AGE_S, DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, PortError, UsageError
 from hil.report.terminal.quantities import duration, seconds
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 USUAL = DeployOptions()
 
 
-@from_settings
 def deploy(
     network: Net = None,
     *,

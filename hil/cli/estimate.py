@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.options import Json, output_file, pairs, print_result, whole_numbers
-from hil.cli.settings_options import Given, Only, from_settings
+from hil.cli.options import output_file, pairs, whole_numbers
+from hil.cli.settings_options import Given, Only, Told
 from hil.datasets.demos import network_file
 from hil.deployment.options import BitOptions, NetworkOptions, TechniqueOptions
-from hil.errors import ExitCode, UsageError
+from hil.errors import UsageError
 
 
-@from_settings
 def estimate(
     network: Annotated[
         str,
@@ -40,8 +39,7 @@ def estimate(
             help="write a page of energy, limits and schedule by layer", show_default=False, callback=output_file
         ),
     ] = None,
-    as_json: Json = False,
-) -> int:
+) -> Told:
     """Estimate latency, energy, power, area and wear of a network on a chip, without a chip."""
     from cim.chip.file import is_cost_model
     from hil.cost.estimate import cost_json, cost_lines, estimate_network
@@ -66,8 +64,7 @@ def estimate(
             input_shape=given,
             trust=source.trust,
         )
-        print_result(mnsim_lines(found), mnsim_json(found), as_json)
-        return ExitCode.DONE
+        return Told(mnsim_lines(found), mnsim_json(found))
     if model:
         raise UsageError("--set is for chips of the MNSIM 2.0 model", hint="--chip mnsim-default")
     of_weights = network.partition(":")[0] not in ARCHITECTURES
@@ -88,5 +85,4 @@ def estimate(
 
         write_text(plot, cost_page(cost))
         lines, record = [*lines, f"page     {plot}"], {**record, "page": str(plot)}
-    print_result(lines, record, as_json)
-    return ExitCode.DONE
+    return Told(lines, record)

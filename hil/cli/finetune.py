@@ -10,27 +10,24 @@ import typer
 
 from hil.cli.options import (
     ChipOnWire,
-    Json,
     NetFile,
     Record,
     Restart,
     TrainingData,
     Workers,
     output_file,
-    print_result,
-    screen,
     writing,
 )
-from hil.cli.settings_options import Given, Only, from_settings, of_named_chip
+from hil.cli.settings_options import Given, Only, Told, of_named_chip
 from hil.deployment.options import NetworkOptions, TechniqueOptions
-from hil.errors import ExitCode, UsageError
+from hil.errors import UsageError
 from hil.improvement.finetuning.settings import ON_CHIP, FinetuneSettings, OnChipSettings
+from hil.watch import PlannedStage, Watch
 from mapping.settings import as_options
 
 USUAL = FinetuneSettings()
 
 
-@from_settings
 def finetune(
     network: NetFile,
     data: TrainingData,
@@ -50,8 +47,8 @@ def finetune(
     written: Annotated[Given[OnChipSettings], Only("images")],
     workers: Workers = None,
     restart: Restart = False,
-    as_json: Json = False,
-) -> int:
+    watch: Watch,
+) -> Told:
     """Train a network on for the errors of a chip, taught by itself or by another network. The same command resumes.
 
     With --port or --emulated it is written to that chip meanwhile, group of layers after group, and the layers
@@ -63,7 +60,6 @@ def finetune(
     from hil.improvement.finetuning.run import finetune as run
     from hil.pages.summary import NextStep
     from hil.simulation.chip_workers import chip_workers
-    from hil.watch import PlannedStage
 
     wire = on.upon(ChipOnWire())
     of = of_named_chip(of, wire.port, calibration)
@@ -77,7 +73,7 @@ def finetune(
     settings = training.upon(usual, recipe=str(techniques.recipe()))
     if workers and wire.named:
         raise UsageError("--workers run virtual chips, and a chip on a wire is one")
-    with screen(quiet=as_json) as watch, writing(out), chip_workers(workers) as crew:
+    with writing(out), chip_workers(workers) as crew:
         if on_a_chip:
             asked = written.upon(OnChipSettings(), training=settings)
             found: OnChipResult | OnChipPrediction
@@ -101,8 +97,7 @@ def finetune(
             if simulated:
                 trained = f"hil finetune {shlex.quote(str(network))}{named} --emulated --out {shlex.quote(str(out))}"
                 steps = (NextStep(trained, "the same on a chip, with its record: --calibration"),)
-            print_result([found.summary(network.stem, steps)], found.to_json(), as_json)
-            return ExitCode.DONE
+            return Told([found.summary(network.stem, steps)], found.to_json())
         stages = {
             "loading": 5.0,
             "unchanged network": 10.0,
@@ -129,5 +124,4 @@ def finetune(
         NextStep(f"hil simulate {place}{named}{record}", "what chips of this kind make of it"),
         NextStep(f"hil deploy {place}{named} --emulated", "and one chip, through its frames"),
     )
-    print_result([result.summary(network.stem, steps)], result.to_json(), as_json)
-    return ExitCode.DONE
+    return Told([result.summary(network.stem, steps)], result.to_json())

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
-from hil.cli.settings_options import from_settings
+from hil.cli.settings_options import as_command
 
 ARGUMENTS, OTHERS = "Arguments", "Other options"
 MACHINE, OUTPUT = "Machine", "Run and output"
@@ -82,10 +82,10 @@ class GroupedCommand(TyperCommand):
             formatter.write_text(f"The other {len(params) - 1 - len(first)} options: hil {name} --help")
 
 
-def group(words: str, *commands: Callable[..., int]) -> typer.Typer:
+def group(words: str, *commands: Callable[..., Any], cls: type[TyperGroup] = TyperGroup) -> typer.Typer:
     """A word with subcommands whose options come from settings; a function's trailing ``_`` is left out of its name."""
-    found = typer.Typer(help=words, no_args_is_help=True, rich_markup_mode=None)
+    found = typer.Typer(cls=cls, help=words, no_args_is_help=True, rich_markup_mode=None)
     found.callback()(lambda: None)  # so that one command alone is below the word, too
     for command in commands:
-        found.command(command.__name__.rstrip("_"), cls=GroupedCommand)(from_settings(command))
+        found.command(command.__name__.rstrip("_"), cls=GroupedCommand)(as_command(command))
     return found

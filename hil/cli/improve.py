@@ -8,26 +8,22 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
-    Json,
     NetFile,
     Record,
     Restart,
     Workers,
     metric_place,
     output_folder,
-    print_result,
-    screen,
 )
-from hil.cli.settings_options import Given, Only, from_settings, of_named_chip
+from hil.cli.settings_options import Given, Only, Told, of_named_chip
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
-from hil.errors import ExitCode
 from hil.improvement.settings import ImproveSettings
 from hil.report.terminal.completion import datasets
+from hil.watch import Watch
 
 USUAL = DeployOptions()
 
 
-@from_settings
 def improve(
     network: NetFile,
     out: Annotated[
@@ -50,8 +46,8 @@ def improve(
     asked: Annotated[Given[DeployOptions], Only("task", "metric", "allow_code")],
     workers: Workers = None,
     restart: Restart = False,
-    as_json: Json = False,
-) -> int:
+    watch: Watch,
+) -> Told:
     """Try techniques from cheap to dear until a network keeps its accuracy on other chips of this kind.
 
     Says what each gave and what it costs.
@@ -65,7 +61,7 @@ def improve(
     settings = wanted.upon(ImproveSettings())
     scoring = asked.upon(USUAL, metric=metric_place(asked.values.get("metric")))
     begun = ImproveOptions(network, source, settings, treated.upon(TechniqueOptions()), scoring)
-    with screen(quiet=as_json) as watch, chip_workers(workers) as crew:
+    with chip_workers(workers) as crew:
         context, test = begun.context(out, record=calibration, crew=crew, restart=restart, watch=watch)
         found = try_techniques(
             context, out, test, target=settings.target, minutes=settings.minutes, tried=begun.trials, restart=restart
@@ -79,5 +75,4 @@ def improve(
         "command": steps[0].command,
         "page": str(page),
     }
-    print_result([told], answer, as_json)
-    return ExitCode.DONE
+    return Told([told], answer)

@@ -9,7 +9,7 @@ import typer
 
 from hil.cli.options import FailOn, Json, Net, Record, RunFolder, print_result, screen, whole_numbers
 from hil.cli.report_words import OUTCOMES, outcomes, print_report
-from hil.cli.settings_options import Given, Only, from_settings
+from hil.cli.settings_options import Given, Only
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 from hil.report.terminal.quantities import duration, seconds
@@ -17,7 +17,6 @@ from hil.report.terminal.quantities import duration, seconds
 USUAL, ALL = DeployOptions(), "all"
 
 
-@from_settings
 def judge(
     network: Net = None,
     *,

@@ -8,40 +8,34 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.help_groups import GroupedCommand
-from hil.cli.options import Json, NetworkOfRun, Record, output_folder, print_result, screen
-from hil.cli.settings_options import Given, Only, from_settings
+from hil.cli.help_groups import group
+from hil.cli.options import NetworkOfRun, Record, output_folder
+from hil.cli.settings_options import Only, Told
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
 from hil.errors import ExitCode, UsageError
 from hil.payload.settings import OrbitSettings
+from hil.watch import PlannedStage, Watch
 
-mission = typer.Typer(
-    help="Prototype a payload in orbit: budgets, mitigations, code.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
 Subject = Annotated[Path, typer.Argument(help="net.pt, program.h5, or the folder of a run")]
-OfSubject = Annotated[Given[NetworkOptions], Only("chip", "macros", "trust")]
-WithImages = Annotated[Given[NetworkOptions], Only("chip", "macros", "data", "trust")]
-Treated = Annotated[Given[TechniqueOptions], Only("having", "without")]
+OfSubject = Annotated[NetworkOptions, Only("chip", "macros", "trust")]
+WithImages = Annotated[NetworkOptions, Only("chip", "macros", "data", "trust")]
+Treated = Annotated[TechniqueOptions, Only("having", "without")]
 
 
-@mission.command(cls=GroupedCommand)
-@from_settings
 def check(
     subject: Subject,
     plan: Annotated[Path, typer.Argument(help="mission.toml")],
     network: NetworkOfRun = None,
     *,
-    of: WithImages,
+    source: WithImages,
     calibration: Record = None,
     campaign: Annotated[
         Path | None, typer.Option(help="folder of a campaign: accuracy at the end of the mission", show_default=False)
     ] = None,
-    simulated: Annotated[Given[DeployOptions], Only("virtual_chips", samples=500)],
+    options: Annotated[DeployOptions, Only("virtual_chips", samples=500)],
     treated: Treated,
-    as_json: Json = False,
-) -> int:
+    watch: Watch,
+) -> Told:
     """Set every limit of a mission beside what a network needs; exit code 1 when one is broken."""
     from cim.record.file import load_record
     from hil.deployment.network_source import images_asked
@@ -49,62 +43,56 @@ def check(
     from hil.payload.harden import accuracy_at_end
     from hil.payload.requirements import load_mission
     from hil.payload.subject import open_subject, simulated_accuracy
-    from hil.watch import PlannedStage
 
-    wanted, source = load_mission(plan), of.upon(NetworkOptions())
-    options = simulated.upon(DeployOptions())
+    wanted = load_mission(plan)
     if calibration and source.data is None:
         raise UsageError("--calibration is for a simulation", hint="name a data set too: --data")
     images = images_asked(source, any_kind=False) if source.data else None
     record = load_record(calibration) if calibration else None
-    with screen(quiet=as_json) as watch:
-        simulating = PlannedStage("simulating", 0.002 * options.samples * options.virtual_chips)
-        watch.plan((PlannedStage("compiling", 2.0), *([] if images is None else [simulating])))
-        found = open_subject(subject, source, watch, network=network, techniques=treated.upon(TechniqueOptions()))
-        accuracy = found.accuracy
-        if images is not None:
-            options = replace(options, recipe=found.recipe)
-            accuracy = simulated_accuracy(found.program, images, record, options, watch)
-        at_end = accuracy_at_end(campaign, found.program, wanted) if campaign else None
-        budget = check_budget(found.program, wanted, network=found.name, accuracy=accuracy, accuracy_at_end=at_end)
-    print_result([budget.summary()], budget.to_json(), as_json)
-    return ExitCode.OUTSIDE_TOLERANCE if budget.broken else ExitCode.DONE
+    simulating = PlannedStage("simulating", 0.002 * options.samples * options.virtual_chips)
+    watch.plan((PlannedStage("compiling", 2.0), *([] if images is None else [simulating])))
+    found = open_subject(subject, source, watch, network=network, techniques=treated)
+    accuracy = found.accuracy
+    if images is not None:
+        options = replace(options, recipe=found.recipe)
+        accuracy = simulated_accuracy(found.program, images, record, options, watch)
+    at_end = accuracy_at_end(campaign, found.program, wanted) if campaign else None
+    budget = check_budget(found.program, wanted, network=found.name, accuracy=accuracy, accuracy_at_end=at_end)
+    return Told([budget.summary()], budget.to_json(), ExitCode.OUTSIDE_TOLERANCE if budget.broken else ExitCode.DONE)
 
 
-@mission.command(cls=GroupedCommand)
-@from_settings
 def harden(
     campaign: Annotated[Path, typer.Argument(help="folder of a campaign (hil campaign)", callback=output_folder)],
     plan: Annotated[Path, typer.Argument(help="mission.toml")],
     subject: Annotated[Path, typer.Option("--network", help="net.pt or program.h5 of the campaign")],
     *,
     of: OfSubject,
-    hardened: Annotated[Given[OrbitSettings], Only("detection", "always", "never")],
-    as_json: Json = False,
-) -> int:
+    options: Annotated[OrbitSettings, Only("detection", "always", "never")],
+    watch: Watch,
+) -> Told:
     """Find the cheapest set of mitigations that keeps accuracy and notices faults; exit code 1 when none does."""
     from hil.payload.harden import harden_campaign
     from hil.payload.requirements import load_mission
     from hil.payload.subject import open_subject
 
-    options, wanted = hardened.upon(OrbitSettings()), load_mission(plan)
-    with screen(quiet=as_json) as watch:
-        found = open_subject(subject, of.upon(NetworkOptions()), watch)
-        with watch.stage("hardening"):
-            cheapest = harden_campaign(campaign, found.program, wanted, options)
-    print_result([cheapest.summary()], cheapest.to_json(), as_json)
-    return ExitCode.DONE if cheapest.chosen else ExitCode.OUTSIDE_TOLERANCE
+    wanted = load_mission(plan)
+    found = open_subject(subject, of, watch)
+    with watch.stage("hardening"):
+        cheapest = harden_campaign(campaign, found.program, wanted, options)
+    return Told(
+        [cheapest.summary()], cheapest.to_json(), ExitCode.DONE if cheapest.chosen else ExitCode.OUTSIDE_TOLERANCE
+    )
 
 
-@mission.command(cls=GroupedCommand)
 def pack(
     run: Annotated[Path, typer.Argument(help="folder of a run whose chip ran the network by itself, as a plan")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder to write, a new one", callback=output_folder)],
-    as_json: Json = False,
-) -> int:
+) -> Told:
     """Write the network of a run as C99 that needs no link, with a host program that repeats the answers of the run."""
     from hil.payload.pack import pack_run
 
     package = pack_run(run, out)
-    print_result([package.summary()], package.to_json(), as_json)
-    return ExitCode.DONE
+    return Told([package.summary()], package.to_json())
+
+
+mission = group("Prototype a payload in orbit: budgets, mitigations, code.", check, harden, pack)

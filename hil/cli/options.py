@@ -21,6 +21,7 @@ from hil.deployment.options import CHIP
 from hil.errors import UsageError
 from hil.report.terminal.completion import chips, datasets
 from hil.report.terminal.lines import print_json, print_line
+from hil.watch import Watch as Watch
 from mapping.settings import setting
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from hil.driver.chip_driver import ChipDriver
     from hil.report.terminal.answers import Answer
     from hil.report.terminal.screen import Screen
-    from hil.watch import Watch
 
 Choice = TypeVar("Choice", bound=enum.StrEnum)
 CHIP_WANTED = "name the chip: either --port ADDRESS or --emulated"

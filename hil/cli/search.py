@@ -8,24 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from hil.cli.help_groups import GroupedCommand
+from hil.cli.help_groups import group
 from hil.cli.options import (
     ChipOnWire,
-    Json,
     Record,
     Restart,
     TrainingData,
     Workers,
     need,
     output_folder,
-    print_result,
-    screen,
 )
 from hil.cli.search_results import SEARCHING, AllowCode, explain, prune, show, train
-from hil.cli.settings_options import Given, Only, from_settings
+from hil.cli.settings_options import Given, Only, Told
 from hil.deployment.options import NetworkOptions, TechniqueOptions
-from hil.errors import ExitCode, UsageError
+from hil.errors import UsageError
 from hil.searching.settings import SearchSettings
+from hil.watch import Watch
 
 if TYPE_CHECKING:  # torch is imported when a command runs
     from hil.searching.loop import Loop
@@ -43,16 +41,6 @@ class RunByDefault(TyperGroup):
         return super().parse_args(ctx, ["run", *args] if options else args)
 
 
-search = typer.Typer(
-    cls=RunByDefault,
-    help="Search for networks that suit a chip: run, show, explain, train, prune.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-
-
-@search.command("run", cls=GroupedCommand)
-@from_settings
 def run_(
     data: TrainingData,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the search", callback=output_folder)],
@@ -87,8 +75,8 @@ def run_(
     on: Annotated[Given[ChipOnWire], Only("port", "emulated")],
     restart: Restart = False,
     allow_code: AllowCode = False,
-    as_json: Json = False,
-) -> int:
+    watch: Watch,
+) -> Told:
     """Search: significance of operators, a front of networks, and the best of them trained and evaluated."""
     need(*SEARCHING)
     from hil.searching.begin import begin_search, finished, named_place, refused_goes, usual_settings
@@ -112,17 +100,10 @@ def run_(
         recipe=str(treated.upon(TechniqueOptions()).recipe()),
     )
     folder = begin_search(out, settings, space=space, teacher=from_ or teacher, allow_code=allow_code, restart=restart)
-    with screen(quiet=as_json) as watch, refused_goes(folder):
+    with refused_goes(folder):
         run_search(folder, settings, watch, scheduler=scheduler, loop=loop)
     found = finished(folder, settings)
-    print_result([found.summary], {"folder": str(folder.root), **found.table}, as_json)
-    return ExitCode.DONE
-
-
-search.command("train")(train)
-search.command("prune", cls=GroupedCommand)(prune)
-search.command("show")(show)
-search.command("explain")(explain)
+    return Told([found.summary], {"folder": str(folder.root), **found.table})
 
 
 def _loop(asked: bool, wire: ChipOnWire) -> Loop | None:
@@ -133,3 +114,10 @@ def _loop(asked: bool, wire: ChipOnWire) -> Loop | None:
     from hil.searching.loop import Loop
 
     return Loop(wire.address)
+
+
+search = group(
+    "Search for networks that suit a chip: run, show, explain, train, prune.",
+    *(run_, train, prune, show, explain),
+    cls=RunByDefault,
+)

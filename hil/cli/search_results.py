@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.options import Json, Workers, need, output_file, output_folder, print_result, screen, writing
-from hil.cli.settings_options import Given, Only, from_settings
+from hil.cli.options import Workers, need, output_file, output_folder, writing
+from hil.cli.settings_options import Given, Only, Told
 from hil.deployment.options import NetworkOptions, TechniqueOptions
-from hil.errors import ExitCode
 from hil.report.terminal.completion import chips
 from hil.searching.settings import SearchSettings
+from hil.watch import PlannedStage, Watch
 from mapping.settings import as_options
 from search.pruned.limits import MOST_PLANS
 
@@ -41,8 +41,9 @@ def train(
     ] = None,
     workers: Workers = None,
     allow_code: AllowCode = False,
-    as_json: Json = False,
-) -> int:
+    *,
+    watch: Watch,
+) -> Told:
     """Train and evaluate named networks, for longer if wanted."""
     need(*SEARCHING)
     from hil.searching.folder import open_folder
@@ -54,14 +55,11 @@ def train(
     scheduler = workers if isinstance(workers, str) else None
     jobs = workers if isinstance(workers, int) else settings.workers
     settings = replace(settings, epochs=epochs or settings.epochs, workers=jobs)
-    with screen(quiet=as_json) as watch:
-        train_named(opened, settings, networks, watch, scheduler=scheduler)
+    train_named(opened, settings, networks, watch, scheduler=scheduler)
     table = table_json(opened, folder_notes(opened))
-    print_result([search_summary(table, settings, str(opened.root))], table, as_json)
-    return ExitCode.DONE
+    return Told([search_summary(table, settings, str(opened.root))], table)
 
 
-@from_settings
 def prune(
     network: Annotated[Path, typer.Argument(help="net.pt")],
     out: Annotated[Path, typer.Option("--out", "-o", help="the smaller net.pt to write", callback=output_file)],
@@ -89,18 +87,17 @@ def prune(
         ),
     ] = None,
     treated: Annotated[Given[TechniqueOptions], Only("having", "without")],
-    as_json: Json = False,
-) -> int:
+    watch: Watch,
+) -> Told:
     """Make a network smaller for the price of an array: channels, blocks and bits, weights in closed form.
 
     Nothing is trained. Training images find the weights and choose among plans, and never score.
     """
     from hil.pages.summary import NextStep
     from hil.searching.pruning import prune as run
-    from hil.watch import PlannedStage
 
     source, techniques = of.upon(NetworkOptions(), data=data), treated.upon(TechniqueOptions())
-    with screen(quiet=as_json) as watch, writing(out):
+    with writing(out):
         watch.plan([PlannedStage("loading", 3.0), PlannedStage("pruning", 150.0)])
         result = run(
             network,
@@ -120,8 +117,7 @@ def prune(
         NextStep(f"hil finetune {place} --teacher {taught} --data DATA -o tuned.pt", "for the errors of a chip"),
         NextStep(f"hil simulate {place}{named}", "what virtual chips make of it"),
     )
-    print_result([result.summary(network.stem, steps)], result.to_json(), as_json)
-    return ExitCode.DONE
+    return Told([result.summary(network.stem, steps)], result.to_json())
 
 
 def show(
@@ -134,8 +130,7 @@ def show(
         Path | None, typer.Option(help="page with the front to write", show_default=False, callback=output_file)
     ] = None,
     allow_code: AllowCode = False,
-    as_json: Json = False,
-) -> int:
+) -> Told:
     """Show the front: accuracy (predicted, and on simulated chips), EDP, latency, energy, macros."""
     need(*SEARCHING)
     from hil.atomic import write_text
@@ -151,8 +146,7 @@ def show(
     if plot:
         with writing(plot):
             write_text(plot, search_page(table, summary, findings_of(found)))
-    print_result([summary], table, as_json)
-    return ExitCode.DONE
+    return Told([summary], table)
 
 
 def explain(
@@ -160,13 +154,11 @@ def explain(
     network: Annotated[
         str | None, typer.Argument(help="name on the front, or its beginning; default: the knee", show_default=False)
     ] = None,
-    as_json: Json = False,
-) -> int:
+) -> Told:
     """Explain the operators, widths and bits of a network: significances and ranks by position."""
     need(*SEARCHING)
     from hil.searching.explain import explain_json, explain_tables
     from hil.searching.folder import open_folder
 
     found = explain_json(open_folder(folder)[0], network)
-    print_result(explain_tables(found), found, as_json)
-    return ExitCode.DONE
+    return Told(explain_tables(found), found)

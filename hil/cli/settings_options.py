@@ -1,34 +1,39 @@
-"""Command-line options made from settings classes: each field holds its option's help, limits, unit and group.
+"""Commands made from typed functions: a signature, its settings classes and its ``Args:`` give options and help.
 
-    @from_settings
-    def finetune(network: Path, training: Given[FinetuneSettings]) -> int:
-        settings = training.upon(FinetuneSettings())
+    def ageing(network: Path, *, hours: float = 1.0, of: Annotated[NetworkOptions, Only("chip")], watch: Watch) -> Told:
 
-is a command whose options are the fields of ``FinetuneSettings`` that have words (``mapping.settings.setting``), in
-their order. ``Annotated[Given[DeployOptions], Only("seed", samples=1000)]`` takes these two fields only, and gives
-``samples`` another default.
+is a command with an argument and the options ``--hours``, ``--chip`` and ``--json``, whose help is the docstring. A
+settings class gives one option for each field that has words (``mapping.settings.setting``), in their order.
+``Only("seed", samples=1000)`` takes these two fields only, and gives ``samples`` another default.
+``Given[NetworkOptions]`` holds only the options that were typed. ``watch`` shows progress on stderr. The answer is
+printed; a command that returns ``int`` prints by itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
 import keyword
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
+from typer.models import ParameterInfo
 
-from hil.cli.options import floats
-from hil.errors import UsageError
+from hil.cli.options import Json, floats, output_file, print_result, screen
+from hil.errors import ExitCode, UsageError
 from hil.report.terminal.completion import BY_FIELD, one_of
 from hil.report.terminal.quantities import celsius, duration, seconds
 from mapping.settings import option_of, short
 
 if TYPE_CHECKING:
     from hil.deployment.options import NetworkOptions
+    from hil.report.terminal.answers import Answer
 
 Settings = TypeVar("Settings")
 Field = dataclasses.Field[Any]
@@ -78,43 +83,100 @@ class Only:
         self.names, self.defaults = (*names, *defaults), defaults
 
 
-def from_settings(command: Callable[..., int]) -> Callable[..., int]:
-    """A command line function whose parameters of settings are replaced by one option for each field."""
-    hints = get_type_hints(command, include_extras=True)
-    signature = inspect.signature(command)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Told:
+    """The answer of a command: words for people, one JSON object, and the exit code."""
+
+    words: Sequence[Answer]
+    record: dict[str, Any]
+    code: int = ExitCode.DONE
+
+    @classmethod
+    def of(cls, found: Any) -> Told:
+        """The answer that a result gives of itself: its summary or its lines, and its JSON."""
+        if isinstance(found, Told):
+            return found
+        return cls([found.summary()] if hasattr(found, "summary") else found.lines(), found.to_json())
+
+
+def as_command(function: Callable[..., Any]) -> Callable[..., int]:
+    """The command of a function: its parameters are arguments and options, and its answer is printed."""
+    signature, words = inspect.signature(function), _words_of(function)
+    prints = signature.return_annotation in (int, "int")
+    typed = {name: hint for name, hint in function.__annotations__.items() if name not in ("return", "watch")}
+    hints = get_type_hints(SimpleNamespace(__annotations__=typed), function.__globals__, include_extras=True)
     made: list[Parameter] = []
     fields: dict[str, list[Field]] = {}
-    for parameter in signature.parameters.values():
-        kind, only = _settings_of(hints[parameter.name])
-        if kind is None:
-            made.append(parameter.replace(annotation=hints[parameter.name], kind=Parameter.KEYWORD_ONLY))
+    kinds: dict[str, Any] = {}
+    for name, parameter in signature.parameters.items():
+        kind, only, whole = _settings_of(hints.get(name))
+        if name == "watch" and not prints:
             continue
-        told = [field for field in dataclasses.fields(kind) if field.metadata]
-        if only is not None:
-            told = [field for field in told if field.name in only.names]
+        if kind is None:
+            annotation = _plain(parameter, hints[name], words.get(name, ""))
+            made.append(parameter.replace(annotation=annotation, kind=Parameter.KEYWORD_ONLY))
+            continue
+        told = [f for f in dataclasses.fields(kind) if f.metadata and (only is None or f.name in only.names)]
         usual = {} if only is None else only.defaults
         made += [_option(field, usual.get(field.name, field.default)) for field in told]
-        fields[parameter.name] = told
+        fields[name] = told
+        if whole:
+            kinds[name] = kind
+    if not prints:
+        made.append(Parameter("as_json", Parameter.KEYWORD_ONLY, default=False, annotation=Json))
 
-    @functools.wraps(command)
-    def asked_for(**given: Any) -> int:
-        found: dict[str, Given[Any]] = {}
+    @functools.wraps(function)
+    def command(**given: Any) -> int:
+        found: dict[str, Any] = {}
         for name, told in fields.items():
             values = {field: given.pop(_parameter_name(field)) for field in told}
             found[name] = Given({f.name: _read(f, value) for f, value in values.items() if value is not None})
-        return command(**given, **found)
+        found |= {name: found[name].upon(kind()) for name, kind in kinds.items()}
+        if prints:
+            return int(function(**given, **found))
+        as_json = given.pop("as_json")
+        with contextlib.ExitStack() as opened:
+            if "watch" in signature.parameters:
+                found["watch"] = opened.enter_context(screen(quiet=as_json))
+            answer = Told.of(function(**given, **found))
+        print_result(answer.words, answer.record, as_json)
+        return answer.code
 
-    asked_for.__signature__ = signature.replace(parameters=made)  # type: ignore[attr-defined]
-    asked_for.__annotations__ = {parameter.name: parameter.annotation for parameter in made}
-    return asked_for
+    command.__signature__ = signature.replace(parameters=made)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in made}
+    command.__doc__ = inspect.cleandoc(function.__doc__ or "").partition("\nArgs:\n")[0]
+    return command
 
 
-def _settings_of(hint: Any) -> tuple[Any, Only | None]:
-    """The settings class of a parameter (None: another parameter) and the choice of its fields (None: all fields)."""
+def _words_of(function: Callable[..., Any]) -> dict[str, str]:
+    """Words of each parameter, from ``Args:`` of a docstring."""
+    told = inspect.cleandoc(function.__doc__ or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
+    found = re.findall(r"^    (\w[\w, ]*): (.*(?:\n {5,}.*)*)", told, re.MULTILINE)
+    return {name: " ".join(text.split()) for names, text in found for name in names.split(", ")}
+
+
+def _plain(parameter: Parameter, hint: Any, words: str) -> Any:
+    """The annotation of a parameter that is told by its type and its words; one of Typer's own stays as it is."""
+    if get_origin(hint) is Annotated or isinstance(parameter.default, ParameterInfo):
+        return hint
+    checked = output_file if parameter.name == "out" else None
+    if parameter.default is Parameter.empty and parameter.kind is not Parameter.KEYWORD_ONLY:
+        return Annotated[hint, typer.Argument(help=words, callback=checked)]
+    names = (f"--{parameter.name.replace('_', '-')}", *(["-o"] if checked else []))
+    return Annotated[
+        hint, typer.Option(*names, help=words, callback=checked, show_default=parameter.default is not None)
+    ]
+
+
+def _settings_of(hint: Any) -> tuple[Any, Only | None, bool]:
+    """The settings class of a parameter (None: it has none), the fields that are asked for (None: all), and whether
+    the settings are wanted whole, not those alone that were given."""
     inner, *more = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-    if get_origin(inner) is not Given:
-        return None, None
-    return get_args(inner)[0], next((part for part in more if isinstance(part, Only)), None)
+    only = next((part for part in more if isinstance(part, Only)), None)
+    if get_origin(inner) is Given:
+        return get_args(inner)[0], only, False
+    known = dataclasses.is_dataclass(inner) and any("words" in field.metadata for field in dataclasses.fields(inner))
+    return (inner, only, True) if known else (None, None, False)
 
 
 def _option(field: Field, usual: Any) -> Parameter:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hil.cli.help_groups import group
-from hil.cli.options import Json, Net, print_result, screen
-from hil.cli.settings_options import Given, Only, from_settings
+from hil.cli.options import Json, Net, Watch, print_result
+from hil.cli.settings_options import Given, Only, Told
 from hil.deployment.options import NetworkOptions
 from hil.errors import ExitCode, OutputError, UsageError
 from hil.pages.summary import Fact, Tone
@@ -116,13 +116,12 @@ def glossary(
     return ExitCode.DONE
 
 
-@from_settings
 def techniques(
     network: Net = None,
     *,
     of: Annotated[Given[NetworkOptions], Only("chip", "macros")],
-    as_json: Json = False,
-) -> int:
+    watch: Watch,
+) -> Told:
     """List what can be done to a network on a chip, what it gave where measured, and what it costs on one you name."""
     from hil.deployment.price_list import price_table, prices_of
 
@@ -135,18 +134,16 @@ def techniques(
         rows += [("", "", ", ".join(rest))] if rest else []
         found.append(_to_json(name, kind))
     if network or source != NetworkOptions():
-        with screen(quiet=as_json) as watch, watch.stage("pricing"):
+        with watch.stage("pricing"):
             prices = prices_of(network, source, watch)
-    print_result(
+    return Told(
         [
             Table("Techniques", ("technique", "used", "what it does"), tuple(rows)),
             "",
             price_table(prices, f"{network or 'the bundled network'} and {source.chip}"),
         ],
         {"techniques": found, "prices": {n: p if isinstance(p, str) else p.to_json() for n, p in prices.items()}},
-        as_json,
     )
-    return ExitCode.DONE
 
 
 def _when(kind: type[Technique]) -> str:
@@ -217,8 +214,7 @@ def doctor(
         str | None,
         typer.Option(help="fetch this data set through torchvision, with its checksum", show_default=False),
     ] = None,
-    as_json: Json = False,
-) -> int:
+) -> Told:
     """Check this machine: versions, ports and permissions, data sets, room for results."""
     from hil.cli.doctor import checks
     from hil.datasets.image_set import fetch_dataset
@@ -227,8 +223,7 @@ def doctor(
         fetch_dataset(download)
     found = checks()
     table = Table("Checks", ("", "", ""), tuple((c.word, c.name, c.text) for c in found))
-    print_result([table], {c.name: {"ok": c.ok, "text": c.text} for c in found}, as_json)
-    return ExitCode.DONE
+    return Told([table], {c.name: {"ok": c.ok, "text": c.text} for c in found})
 
 
 help = group("Techniques, words and examples.", techniques, glossary, examples)

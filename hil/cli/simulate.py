@@ -8,19 +8,19 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.options import Json, Net, Record, Workers, metric_place, print_result, screen
-from hil.cli.settings_options import Given, Only, from_settings, of_named_chip
+from hil.cli.options import Net, Record, Workers, metric_place
+from hil.cli.settings_options import Given, Only, Told, of_named_chip
 from hil.deployment.options import DeployOptions, NetworkOptions, TechniqueOptions
-from hil.errors import ExitCode, UsageError
+from hil.errors import UsageError
 from hil.prediction.settings import PredictionOptions
 from hil.report.terminal.completion import one_of
 from hil.report.terminal.quantities import seconds
+from hil.watch import Watch
 from mapping.settings import as_options
 
 USUAL = DeployOptions()
 
 
-@from_settings
 def simulate(
     network: Net = None,
     calibration: Record = None,
@@ -37,8 +37,8 @@ def simulate(
     ] = "exact",
     treated: Given[TechniqueOptions],
     workers: Workers = None,
-    as_json: Json = False,
-) -> int:
+    watch: Watch,
+) -> Told:
     """Predict accuracy and yield of other chips of this kind, at any age and temperature."""
     from cim.record.file import load_record
     from cim.simulator.modes import SimulationMode
@@ -69,7 +69,7 @@ def simulate(
         recipe=techniques.recipe(network),
     )
     record = load_record(calibration) if calibration else None
-    with screen(quiet=as_json) as watch, chip_workers(workers) as crew:
+    with chip_workers(workers) as crew:
         one_age = len(predicted.ages_s) == 1  # residual slices are drawn for one age
         network, source, options = chosen(network, source, options, calibration, watch, weighs=one_age)
         images = images_asked(source)
@@ -112,5 +112,4 @@ def simulate(
         steps[0] = NextStep(
             f"hil improve {taught} --out {word_of(f'{name}-improved')}", "techniques that fit, cheap to dear"
         )
-    print_result([result.summary(name, tuple(steps))], {**result.to_json(), "plan": planned.to_json()}, as_json)
-    return ExitCode.DONE
+    return Told([result.summary(name, tuple(steps))], {**result.to_json(), "plan": planned.to_json()})

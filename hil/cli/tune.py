@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import ChipOnWire, Json, output_file, print_result, screen, writing
-from hil.cli.settings_options import Given, Only, from_settings
+from hil.cli.settings_options import Given, Only
 from hil.deployment.options import DeployOptions, NetworkOptions
 from hil.errors import ExitCode
 from hil.report.terminal.quantities import duration, seconds
@@ -17,7 +17,6 @@ from mapping.recipe.tune import TunedChannels
 USUAL = DeployOptions()
 
 
-@from_settings
 def tune(
     network: Annotated[Path, typer.Argument(help="net.pt or program.h5 that the chip holds")],
     calibration: Annotated[Path, typer.Option(help="record of this chip (hil calibrate)")],

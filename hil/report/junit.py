@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from xml.etree import ElementTree as xml
 
@@ -25,22 +24,22 @@ def write_junit(path: str | Path, report: AgreementReport, change: BaselineChang
 
 def junit_xml(report: AgreementReport, change: BaselineChange | None = None) -> str:
     suite = xml.Element("testsuite", name="hil deploy", timestamp=report.created, errors="0")
-    test = functools.partial(xml.SubElement, suite, "testcase", classname=f"hil.{report.network.name}")
+
+    def test(name: str, passes: bool, message: str, kind: str, outcome: str = "failure") -> None:
+        case = xml.SubElement(suite, "testcase", classname=f"hil.{report.network.name}", name=name)
+        if not passes:
+            xml.SubElement(case, outcome, message=message, type=kind)
+
     for name, words in QUESTIONS.items():
         if (judged := getattr(report, name)) is not None:
-            case = test(name=f"agreement of {words}")
-            if judged.verdict is not Verdict.AGREE:
-                kind = "failure" if judged is report.decisive else "skipped"
-                xml.SubElement(case, kind, message=f"{judged.verdict.value}: {judged.text}", type=judged.verdict.value)
-    if (calibrated := report.as_calibrated) is not None:
-        case = test(name="the chip is as it was calibrated")
-        if not calibrated.holds:
-            message = "; ".join((calibrated.text, *calibrated.evidence))
-            xml.SubElement(case, "failure", message=message, type="not-as-calibrated")
+            verdict, outcome = judged.verdict, "failure" if judged is report.decisive else "skipped"
+            said = f"{verdict.value}: {judged.text}"
+            test(f"agreement of {words}", verdict is Verdict.AGREE, said, verdict.value, outcome)
+    if (found := report.as_calibrated) is not None:
+        said = "; ".join((found.text, *found.evidence))
+        test("the chip is as it was calibrated", found.holds, said, "not-as-calibrated")
     if change is not None:
-        case = test(name="no loss against the baseline")
-        if change.regressed:
-            xml.SubElement(case, "failure", message=change.text, type="regression")
+        test("no loss against the baseline", not change.regressed, change.text, "regression")
     for kind, count in (("tests", "testcase"), ("failures", "testcase/failure"), ("skipped", "testcase/skipped")):
         suite.set(kind, str(len(suite.findall(count))))
     xml.SubElement(suite, "system-out").text = "\n".join(summary_of(report).lines())

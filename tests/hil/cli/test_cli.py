@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from xml.etree import ElementTree as xml
 
 import numpy as np
@@ -21,11 +21,14 @@ import torch
 
 from cim.chip.file import load_chip
 from hil.cli import add_command, app, commandless, run
+from hil.cli.settings_options import Only, Told
+from hil.deployment.options import NetworkOptions
 from hil.driver.open_chip import open_chip
 from hil.emulator.address import chip_from_address
 from hil.errors import ExitCode
 from hil.report.schema import report_schema
 from hil.server.serve import serving
+from hil.watch import Watch
 from mapping.network.file import load_network
 from mapping.program.file import load_program
 
@@ -123,19 +126,44 @@ def test_every_command_of_the_design_is_there() -> None:
         assert [command.name for command in group.registered_commands] == words.split()
 
 
+def ageing(
+    network: Path, *, hours: float = 1.0, of: Annotated[NetworkOptions, Only("chip", "macros")], watch: Watch
+) -> Told:
+    """Say what is left of a network.
+
+    Args:
+        network: a network file
+            of any kind
+        hours: time after programming, in hours
+    """
+    watch.message("waiting")
+    left = f"{network} {hours:g} h"
+    return Told([left], {"left": left, "chip": of.chip, "macros": of.macros}, ExitCode.OUTSIDE_TOLERANCE)
+
+
 def test_a_command_of_somebody_else_is_added_by_its_entry_point(capsys: pytest.CaptureFixture[str]) -> None:
     """A function is a command, a ``typer.Typer`` a group; what cannot be loaded is named, and the rest stays."""
     one = commandless()
     for name, value in (
-        ("shown", "hil.cli.show:show"),
+        ("ageing", f"{__name__}:ageing"),
         ("traced", "hil.cli.bench:bench"),
         ("gone", "no_such_package:run"),
         ("lost", "hil.cli.bench:no_such_command"),
     ):
         add_command(one, EntryPoint(name, value, "hil.commands"))
-    assert [c.name for c in one.registered_commands] == ["shown"]
+    assert [c.name for c in one.registered_commands] == ["ageing"]
     assert [g.name for g in one.registered_groups] == ["traced"]
     said = capsys.readouterr().err
+    typed = ["ageing", "net.pt", "--hours", "2.5", "--macros", "4", "--json"]
+    assert one(typed, standalone_mode=False) == ExitCode.OUTSIDE_TOLERANCE
+    found = json.loads(capsys.readouterr().out)
+    assert (found["left"], found["chip"], found["macros"]) == ("net.pt 2.5 h", "lab-128", 4)
+    one(["ageing", "--help"], standalone_mode=False)
+    shown = " ".join(capsys.readouterr().out.split())
+    for words in ("Say what is left of a network.", "a network file of any kind", "time after programming, in hours"):
+        assert words in shown
+    assert "Args" not in shown
+    assert "--seed" not in shown
     assert "command gone (no_such_package:run): ModuleNotFoundError" in said
     assert "command lost (hil.cli.bench:no_such_command): AttributeError" in said
 
