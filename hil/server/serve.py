@@ -38,7 +38,6 @@ Ready = Callable[[str], None]
 """Called once with the address that clients can open."""
 
 _MOST_TOLD = 8  # clients that were told that the chip is taken, and have not gone
-_STEPS_S = 0.005  # of work between two looks at the line
 _LOOK_UP_S = 0.1  # how often a quiet server looks whether it is to stop
 
 
@@ -257,22 +256,16 @@ def _has_gone(client: socket.socket) -> bool:
 
 
 def _converse(server: ChipServer, stream: _Stream, stop: threading.Event, others: _OtherHosts | None = None) -> None:
-    """Carry bytes between a client and the chip role until the client goes or ``stop`` is set.
-
-    Short steps of work share one look at the line: each gives up the interpreter, which other threads may want.
-    """
-    out, look_s = memoryview(b""), 0.0
+    """Carry bytes between a client and the chip role until the client goes or ``stop`` is set."""
+    out = memoryview(b"")
     while not stop.is_set():
         now_s = time.monotonic()
         if not out:
             out = memoryview(server.data_to_send(now_s))
         due_s = server.next_deadline(now_s)
-        if not out and due_s == now_s < look_s:
-            continue
         wait_s = _LOOK_UP_S if due_s is None or out else min(_LOOK_UP_S, max(0.0, due_s - now_s))
         watched = [stream] if others is None else [stream, *others.sockets]
         readable, writable, _ = select.select(watched, [stream] if out else [], [], wait_s)
-        look_s = time.monotonic() + _STEPS_S
         if others is not None:
             others.look(readable, leaving=stream in readable)
         try:
