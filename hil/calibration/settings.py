@@ -12,13 +12,13 @@ MEASUREMENT = "Measurement"  # group of options
 
 @dataclass(frozen=True, slots=True)
 class CalibrationOptions:
-    """``second_temperature_c``: everything is measured again at this chip temperature; None: at one temperature."""
+    """``second_temperature_c``: all measurements are repeated at this chip temperature; None: one temperature only."""
 
     age_s: float = setting(3600.0, "age at which cells and columns are measured", low=0, unit="s", group=MEASUREMENT)
-    quick: bool = setting(False, "fewer vectors and reads, larger errors", group=MEASUREMENT)
-    full: bool = setting(False, "more vectors, reads and ages, smaller errors", group=MEASUREMENT)
+    quick: bool = setting(False, "fewer vectors and reads, larger standard errors", group=MEASUREMENT)
+    full: bool = setting(False, "more vectors, reads and ages, smaller standard errors", group=MEASUREMENT)
     second_temperature_c: float | None = setting(
-        None, "measure a second time when the chip has this temperature: 60 or 60C",
+        None, "repeat all measurements once the chip has this temperature: 60 or 60C",
         option="second-temperature", unit="°C", group=MEASUREMENT, unset=True,
     )  # fmt: skip
     seed: int = setting(

@@ -1,9 +1,9 @@
-"""The command line: words for people, and exit codes for machines.
+"""The command line ``hil``: text for people, and exit codes for scripts.
 
-Each command parses, calls one function of a room below, and prints. Nothing here is worth a
-test of its own beyond the words; torch and the rooms are imported inside the commands, so that
-``hil --help`` answers at once. A command is in the file of its name (those of the bench
-in ``bench``); what errors mean to a machine is in ``failures``.
+Each command parses its options, calls one function of another package, and prints the result.
+torch and the other packages are imported inside the commands, so that ``hil --help`` answers
+at once. Each command is in the file of its name (``hil emulate`` is in ``bench``); ``failures``
+holds the exit codes and JSON of errors.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from hil.report.terminal.lines import complain, print_line, spell_out
 
 
 def commandless() -> typer.Typer:
-    """The program ``hil`` with its general help, before commands are added."""
+    """The Typer application ``hil`` with its general help, before commands are added."""
     return typer.Typer(
         help="Deploy neural networks on RRAM compute-in-memory chips, and compare measured with simulated accuracy.",
         no_args_is_help=True,
@@ -80,7 +80,7 @@ def root(
     key_file: Annotated[
         str | None,
         typer.Option(
-            help="file with the key that the chip wants proved (else HIL_KEY or HIL_KEY_FILE)",
+            help="file with the chip's secret key (default: HIL_KEY or HIL_KEY_FILE)",
             show_default=False,
         ),
     ] = None,
@@ -120,7 +120,7 @@ for name, found in (
 
 
 def add_command(app: typer.Typer, point: EntryPoint) -> None:
-    """Add a command by its entry point of ``hil.commands``; one that cannot be loaded is named and left out."""
+    """Add a command by its entry point of ``hil.commands``; a command that fails to load is reported and skipped."""
     try:
         command = load(point)
     except BrokenPlugIn as error:  # all other commands stay
@@ -137,7 +137,7 @@ for point in entry_points(group="hil.commands"):
 
 
 def app_of(arguments: list[str]) -> typer.Typer:
-    """``hil`` with only the command that the arguments begin with: building all of them takes longer than some run."""
+    """The application with only the command that the arguments name: building all commands would delay short runs."""
     if not arguments:
         return app
     one = commandless()
@@ -169,9 +169,9 @@ def main() -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process with an exit code; without waiting for threads that an error or Ctrl-C left computing.
+    """End the process with an exit code at once, without waiting for threads that still compute after an error.
 
-    Compiled code that comes back to an interpreter that is gone would abort the process, with a code of its own.
+    A compiled function that returns to a closed interpreter would abort the process with another exit code.
     """
     if any(thread.daemon for thread in threading.enumerate()):
         atexit._run_exitfuncs()
@@ -183,7 +183,7 @@ def leave(code: int) -> NoReturn:
 
 
 def run(arguments: list[str]) -> int:
-    """Run a command line and give its exit code; every error becomes words on stderr."""
+    """Run a command line and give its exit code; every error becomes a message on stderr."""
     surroundings = dict(os.environ)
     if arguments[:1] and any(arguments[0] == _name(found) for found in show.help.registered_commands):
         arguments = ["help", *arguments]  # the group of a page of help need not be typed
@@ -207,7 +207,7 @@ def run(arguments: list[str]) -> int:
 
 
 def failed(error: Exception, arguments: Sequence[str] = ()) -> int:
-    """Say an error in words and give its exit code."""
+    """Print the message of an error on stderr and give its exit code."""
     if hasattr(error, "show") and hasattr(error, "format_message"):  # a usage error of the parser
         if type(error).__name__ == "NoArgsIsHelpError":  # help is the answer
             print_line(error.format_message())

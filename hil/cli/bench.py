@@ -1,4 +1,4 @@
-"""Commands of stand-ins and benches of instruments: ``hil emulate``, ``hil bench``."""
+"""Commands for emulated chips and benches of instruments: ``hil emulate``, ``hil bench``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hil.report.terminal.lines import complain
 def emulate(
     chip: Chip = "lab-128",
     macros: Macros = None,
-    chip_seed: Annotated[int, typer.Option(help="seed of the hidden chip")] = 0,
+    chip_seed: Annotated[int, typer.Option(help="seed of the emulated chip's hidden parameters")] = 0,
     pty: Annotated[bool, typer.Option("--pty", help="serve on a new pseudo-terminal")] = False,
     tcp: Annotated[str | None, typer.Option(help="serve on HOST:PORT", show_default=False)] = None,
     firmware: Annotated[
@@ -32,24 +32,24 @@ def emulate(
         list[str] | None,
         typer.Option(
             "--set",
-            help="NAME=VALUE of the firmware's die; of stand-ins: settling_s, reading_s, working_s, hang_up_after, "
-            "silent_after",
+            help="NAME=VALUE: a parameter of the firmware's die; of the stand-in instruments: settling_s, reading_s, "
+            "working_s, hang_up_after, silent_after",
             show_default=False,
         ),
     ] = None,
     chip_key: Annotated[
-        Path | None, typer.Option(help="file with the key that hosts must prove", show_default=False)
+        Path | None, typer.Option(help="file with the secret key that hosts must have", show_default=False)
     ] = None,
     bench: Annotated[
         Path | None,
-        typer.Option(help="stand in for the instruments of this bench file, at the ports it names", show_default=False),
+        typer.Option(help="emulate the instruments of this bench file, at the ports it names", show_default=False),
     ] = None,
     outputs_log: Annotated[
         Path | None,
-        typer.Option(help="with --bench: write each switching of outputs with its time", show_default=False),
+        typer.Option(help="with --bench: log file of outputs switched on and off, with times", show_default=False),
     ] = None,
 ) -> int:
-    """Serve an emulated chip to any client, or stand-ins of instruments before one, until Ctrl-C."""
+    """Serve an emulated chip, or emulated instruments wired to one, to any client until Ctrl-C."""
     if bench is not None:
         return _emulate_bench(bench, chip_seed, outputs_log, die or [])
     from hil.driver.keys import others_may_read
@@ -78,7 +78,7 @@ def emulate(
 
 
 def _emulate_bench(path: Path, seed: int, outputs_log: Path | None, settings: list[str]) -> int:
-    """Serve stand-ins for the instruments of a bench file, wired to an emulated chip of the bench's chip file."""
+    """Serve emulated instruments of a bench file, wired to an emulated chip of the bench's chip file."""
     from hil.emulator.chip import EmulatedChip
     from hil.server.bench import bench_file, stand_in, stand_in_serve
 
@@ -117,7 +117,7 @@ def _emulate_firmware(
 def check(
     bench_file: Annotated[Path, typer.Argument(help="bench file: instruments, roles, wiring, safety")],
 ) -> Told:
-    """Check a bench file and its instruments: who they are, limits, outputs, and the rate of row reads."""
+    """Check a bench file and its instruments: identities, limits, outputs, and the rate of row reads."""
     from hil.server.bench.check import check_bench
 
     found = check_bench(bench_file)

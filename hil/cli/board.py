@@ -1,4 +1,4 @@
-"""Commands of a chip on a wire: ``hil board``. Ports, identity, first measurements, single cells, firmware, logs."""
+"""Commands for a connected chip, ``hil board``: ports, identity, first measurements, single cells, firmware, logs."""
 
 from __future__ import annotations
 
@@ -63,16 +63,16 @@ def info(
 
 def selftest(
     on: ChipOnWire,
-    only: Annotated[str | None, typer.Option(help="groups of checks, as frames,safety", show_default=False)] = None,
+    only: Annotated[str | None, typer.Option(help="groups of checks to run: frames,safety", show_default=False)] = None,
     power_cycle: Annotated[
         str | None,
-        typer.Option(help="ask, or a command that takes the chip's power and gives it back", show_default=False),
+        typer.Option(help="ask (you do it), or a command that switches power off and on", show_default=False),
     ] = None,
-    within: Annotated[str, typer.Option(help="time for all of it; what is left then is not tried")] = "15m",
+    within: Annotated[str, typer.Option(help="time limit of the self-test; later checks are skipped")] = "15m",
     *,
     watch: Watch,
 ) -> Told:
-    """Check that a chip keeps the wire protocol and its limits; cells of up to three macros are overwritten."""
+    """Check that a chip follows the wire protocol and its limits; cells of up to three macros are overwritten."""
     from cim.chip.file import load_chip
     from hil.driver.selftest.power_checks import power_cut
     from hil.driver.selftest.suite import GROUPS, run_suite
@@ -101,11 +101,11 @@ def mvm(
     on: ChipOnWire,
     macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
     rows: Annotated[int, typer.Option(help="logical rows driven, from row 0")] = 16,
-    level: Annotated[int | None, typer.Option(help="program this level everywhere first", show_default=False)] = None,
+    level: Annotated[int | None, typer.Option(help="program all cells to this level first", show_default=False)] = None,
     code: Annotated[
-        int | None, typer.Option(help="input code on every row; default the largest", show_default=False)
+        int | None, typer.Option(help="input code on every driven row; default: the largest", show_default=False)
     ] = None,
-    repeat: Annotated[int, typer.Option(help="reads")] = 4,
+    repeat: Annotated[int, typer.Option(help="number of reads of the product")] = 4,
 ) -> Told:
     """Multiply one vector by one tile, several times: the first measurement on a bench."""
     from hil.driver.bench import FIRST_OUTPUTS, first_mvm
@@ -128,10 +128,10 @@ def cells(
     macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="CSV of all readings to write, µS", show_default=False, callback=output_file),
+        typer.Option("--out", "-o", help="CSV to write: every reading in µS", show_default=False, callback=output_file),
     ] = None,
 ) -> Told:
-    """Read every cell of a macro."""
+    """Read the conductance of every cell of a macro."""
     from hil.driver.bench import READS, cell_map
 
     with on.opened() as driver:
@@ -149,12 +149,12 @@ def form(
     ] = None,
     *,
     on: Annotated[ChipOnWire, Only("port", "chip")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and its price, and end")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and its price, and stop")] = False,
     as_json: Json = False,
 ) -> int:
     """Form fresh cells by the staircase of the chip file's [form]; the same command resumes.
 
-    The plan and its price come first. A cell that reads as formed is not pulsed.
+    The plan with its time and pulses is printed first. A cell that reads as formed is not pulsed.
     """
     from hil.calibration.forming import account_of, form_cells, plan_of, record_of, yielded
     from hil.driver.open_chip import open_chip
@@ -191,7 +191,7 @@ def form(
 
 
 def _chosen(texts: Sequence[str], spec: ChipSpec) -> dict[int, NDArray[np.bool_]]:
-    """Cells, (rows, columns) by macro, of "0-3" (whole macros) and "0:0-63,0-31" (word lines, bit lines of one)."""
+    """Masks (rows, columns) by macro, from "0-3" (whole macros) or "0:0-63,0-31" (word and bit lines of macro 0)."""
     import numpy as np
 
     from hil.calibration.pulsing.run import cells_of
@@ -207,12 +207,12 @@ def _chosen(texts: Sequence[str], spec: ChipSpec) -> dict[int, NDArray[np.bool_]
 
 
 def firmware(
-    folder: Annotated[Path, typer.Argument(help="to be made; its last name is that of the board")],
+    folder: Annotated[Path, typer.Argument(help="new folder; its last part becomes the name of the board")],
     chip: Chip = "lab-128",
     macros: Macros = None,
     start: Annotated[str, typer.Option("--from", help="template (stubs), qemu, virt or nucleo-h743zi")] = "template",
 ) -> int:
-    """Copy the reference firmware to port it: sources, a board to start from, chip_config.h, CMake, Zephyr."""
+    """Copy the reference firmware for porting: C sources, an example board, chip_config.h, CMake, Zephyr."""
     from cim.chip.file import load_chip
     from hil.server.firmware_copy import new_board
 
@@ -222,7 +222,7 @@ def firmware(
 
 
 def list_() -> Told:
-    """List the dies that were driven from here, with their events and records by date; quarantined ones are named."""
+    """List the dies that this machine has driven, with dated events and records; quarantined dies are named."""
     from hil.driver.errors import shown
     from hil.transports.dies import dies, quarantine
 
@@ -237,7 +237,7 @@ def list_() -> Told:
 
 def release(
     serial: Annotated[str, typer.Argument(help="serial number of the die, as hil board list shows it")],
-    reason: Annotated[str, typer.Option(help="what was looked at, for whoever reads the events of this die")],
+    reason: Annotated[str, typer.Option(help="what was inspected; stored with the events of this die")],
 ) -> int:
     """Let a quarantined die be driven again."""
     from hil.transports.dies import Happened, note, quarantine

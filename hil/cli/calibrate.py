@@ -25,16 +25,16 @@ from hil.errors import ExitCode
 def calibrate(
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="the record to write", callback=output_file),
+        typer.Option("--out", "-o", help="calibration record to write (.h5)", callback=output_file),
     ],
     on: Given[ChipOnWire],
-    only: Annotated[str, typer.Option(help="macros to measure: 0-3,7; default all", show_default=False)] = "",
+    only: Annotated[str, typer.Option(help="macros to measure: 0-3,7; default: all", show_default=False)] = "",
     *,
     asked: Given[CalibrationOptions],
     restart: Restart = False,
     as_json: Json = False,
 ) -> int:
-    """Measure a chip through the driver: stuck cells, writing, relaxation, read noise, columns, wires.
+    """Measure a chip: stuck cells, write errors, relaxation, read noise, column gains and offsets, wires.
 
     The same command resumes after an interruption.
     """

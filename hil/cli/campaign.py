@@ -19,13 +19,13 @@ def campaign(
     subject: Annotated[Path, typer.Argument(help="net.pt, program.h5, or the folder of a run")],
     orbit: Annotated[str, typer.Option(help="leo-sso, geo, or the path of an orbit file")],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="folder of the campaign; the same one continues", callback=output_folder)
+        Path, typer.Option("--out", "-o", help="campaign folder; one that exists resumes", callback=output_folder)
     ],
     network: NetworkOfRun = None,
     calibration: Record = None,
     mission: Annotated[
         Path | None,
-        typer.Option(help="mission.toml: how much of the time images are worked on; default: all", show_default=False),
+        typer.Option(help="mission.toml, with the share of time spent on images; default: all", show_default=False),
     ] = None,
     *,
     of: Annotated[Given[NetworkOptions], Only("chip", "macros", "data", "trust")],
@@ -38,7 +38,7 @@ def campaign(
         ),
     ],
     each: Annotated[
-        bool, typer.Option("--each", help="over the years also each mitigation alone, and all but each")
+        bool, typer.Option("--each", help="over the years, also simulate each mitigation alone and each one left out")
     ] = False,
     workers: Workers = None,
     restart: Restart = False,

@@ -1,4 +1,4 @@
-"""Commands of chips as files: ``hil chip``. Chip files listed, shown and copied; records shown and drawn."""
+"""Commands for chip files and calibration records, ``hil chip``: list, show, copy, check, fit and export."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Name = Annotated[str, typer.Argument(help="name or path of a chip file", autocom
 
 
 def list_() -> Told:
-    """List chip files with a measured number each."""
+    """List chip files, each with a measured value."""
     from cim.chip.file import chip_names, load_chip
     from hil.driver.chip_text import gallery_record, gallery_rows
 
@@ -51,7 +51,7 @@ def show(name: Name, macros: Macros = None) -> Told:
 
 
 def copy(name: Name, to: Annotated[Path, typer.Argument(help="file to write, which ends in .toml")]) -> int:
-    """Copy a chip file, to begin one of your own: hil chip copy NAME my-chip.toml."""
+    """Copy a chip file as the start of your own: hil chip copy NAME my-chip.toml."""
     from cim.gallery import own_copy
 
     _write_own(to, lambda: own_copy(name, to.stem), f"hil chip copy {name} my-chip.toml")
@@ -60,7 +60,7 @@ def copy(name: Name, to: Annotated[Path, typer.Argument(help="file to write, whi
 
 
 def _write_own(to: Path, text: Callable[[], str], command: str) -> None:
-    """Write a chip file for the user, never over another file; ``command`` is the right command, for the error."""
+    """Write the user's chip file, never over an existing file; errors suggest ``command``, the correct command line."""
     from hil.atomic import write_text
 
     if to.suffix != ".toml":
@@ -72,7 +72,7 @@ def _write_own(to: Path, text: Callable[[], str], command: str) -> None:
 
 
 def check(name: Name) -> Told:
-    """Check a chip file: rules between keys, units, noises, and what its beliefs rest on.
+    """Check a chip file: rules between keys, units, noises, and the sources of its values.
 
     Unlikely values end in exit code 1.
     """
@@ -103,12 +103,12 @@ def new(
         list[str] | None,
         typer.Argument(
             help="KEY=VALUE: rows, columns, encoding, levels, converter, inputs, read_v, window, reading, interface; "
-            "readings=CSV of cells; source=words for these answers. Without any, a terminal asks",
+            "readings=CSV of cells; source=TEXT on where the values come from; without any KEY, you are asked",
             show_default=False,
         ),
     ] = None,
 ) -> int:
-    """Write a chip file from what is known of an array; all that is not known is a range, from other chips."""
+    """Write a chip file from the known facts of an array; unknown values become ranges from other chips."""
     from cim.chip.doubts import few_cells
     from cim.chip.file import load_chip
     from cim.new_chip import NEXT, QUESTIONS, new_chip
@@ -147,7 +147,7 @@ def new(
 def calibration(
     record: Annotated[Path, typer.Argument(help="record.h5 of hil calibrate or hil chip fit")],
     plot: Annotated[
-        Path | None, typer.Option(help="write a page of the record's figures", show_default=False, callback=output_file)
+        Path | None, typer.Option(help="page to write, with its figures", show_default=False, callback=output_file)
     ] = None,
 ) -> Told:
     """Show a calibration record, with standard errors and goodness of fit."""
@@ -167,15 +167,15 @@ def calibration(
 def fit(
     table: Annotated[Path, typer.Argument(help="cell readings (.csv, .tsv, .gz, .h5)", show_default=False)],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="the record to write", show_default=False, callback=output_file)
+        Path | None, typer.Option("--out", "-o", help="record.h5 to write", show_default=False, callback=output_file)
     ] = None,
     hold_out: Annotated[str, typer.Option(help="cells held out to test the fit: odd or quarter")] = "quarter",
     ages_to: Annotated[
-        str | None, typer.Option(help="fit up to this age only, and test on later ages", show_default=False)
+        str | None, typer.Option(help="fit readings up to this age, and test on later readings", show_default=False)
     ] = None,
-    test_on: Annotated[Path | None, typer.Option(help="another table to test the law on", show_default=False)] = None,
+    test_on: Annotated[Path | None, typer.Option(help="other readings to test the law on", show_default=False)] = None,
     base: Annotated[
-        Path | None, typer.Option(help="record for the parts that a table does not determine", show_default=False)
+        Path | None, typer.Option(help="record for parameters that a table does not determine", show_default=False)
     ] = None,
     temperature: Annotated[str, typer.Option(help="temperature of the readings")] = "25C",
     *,
@@ -209,7 +209,7 @@ def export(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Python file to write", show_default=False, callback=output_file)
     ],
-    age: Annotated[str, typer.Option(help="time after programming")] = "1h",
+    age: Annotated[str, typer.Option(help="age of the cells, after programming")] = "1h",
     chip: Chip = "lab-128",
 ) -> int:
     """Write the cells of a calibration record as a noise model of AIHWKit or CrossSim: one Python file."""

@@ -34,7 +34,7 @@ def import_(
     out: Annotated[Path, typer.Option("--out", "-o", help="net.pt to write", callback=output_file)],
     arch: Annotated[
         str | None,
-        typer.Option(help="architecture of the weights, also timm:NAME; default: the one they fit", show_default=False),
+        typer.Option(help="architecture, also timm:NAME; default: the one that fits the weights", show_default=False),
     ] = None,
     data: Annotated[
         str, typer.Option(help="data set whose training images calibrate the network", autocompletion=datasets)
@@ -42,7 +42,7 @@ def import_(
     images: Annotated[
         int | None,
         typer.Option(
-            min=1, help="training images to store for calibration; default: 512, of large ones 128", show_default=False
+            min=1, help="training images to store for calibration; default: 512, or 128 large ones", show_default=False
         ),
     ] = None,
     *,
@@ -50,7 +50,7 @@ def import_(
     widths: Given[BitOptions],
     task: Task = None,
 ) -> int:
-    """Make a net.pt from pretrained weights."""
+    """Import pretrained weights or an exported model as a net.pt."""
     from hil.deployment.import_weights import STORED_LARGE, import_network
 
     asked, bits = of.upon(NetworkOptions()), widths.upon(BitOptions())
@@ -98,7 +98,7 @@ def compile(
     explain: Annotated[bool, typer.Option("--explain", help="print the reason for the place of each tile")] = False,
     plot: Annotated[
         Path | None,
-        typer.Option(help="page of macros, tiles and conductances to write", show_default=False, callback=output_file),
+        typer.Option(help="HTML page of macros, tiles and conductances", show_default=False, callback=output_file),
     ] = None,
     watch: Watch,
 ) -> Told:

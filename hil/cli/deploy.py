@@ -58,29 +58,29 @@ def deploy(
         str | None,
         typer.Option(
             help="chip time between programming and running: 30s, 1h, 2d; default: "
-            f"{duration(USUAL.age_s)}, and where a chip without WAIT lets it pass by the clock, a question",
+            f"{duration(USUAL.age_s)}; a chip without WAIT cannot wait by itself, so you are asked to wait",
             show_default=False,
         ),
     ] = None,
     calibration: Annotated[
         Path | None,
         typer.Option(
-            help="record of this chip (hil calibrate); default: the newest of earlier runs that holds, or a new one",
+            help="record of this chip (hil calibrate); default: the newest valid record of earlier runs, or a new one",
             show_default=False,
         ),
     ] = None,
     recalibrate: Annotated[
-        bool, typer.Option("--recalibrate", help="measure a new record, whatever earlier runs have measured")
+        bool, typer.Option("--recalibrate", help="measure a new record even when an earlier run has a valid one")
     ] = False,
-    record_age: Annotated[str, typer.Option(help="how old a record of an earlier run may be")] = duration(RECORD_AGE_S),
+    record_age: Annotated[str, typer.Option(help="oldest record of an earlier run to use")] = duration(RECORD_AGE_S),
     out: RunFolder = None,
     treated: Given[TechniqueOptions],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print bytes, time, pulses and wear, and stop")] = False,
     reconnect_timeout: Annotated[
         str,
         typer.Option(
-            help="how long the line may be silent or gone before the run ends in exit code 4, to be resumed: 30s, 2m; "
-            "0: 2 s of silence"
+            help="longest silence or absence of the link before the run ends in exit code 4, and can be resumed: 30s, "
+            "2m; 0: 2 s of silence"
         ),
     ] = duration(RECONNECT_TIMEOUT_S),
     junit: Junit = None,
@@ -157,7 +157,7 @@ def deploy(
 
 
 def capabilities_at(address: str, spec: ChipSpec) -> tuple[Capability, str]:
-    """What the chip at an address can do, and a sentence on it; a port that does not open is assumed to have all."""
+    """Capabilities of the chip at an address, and a sentence on them; if the port does not open, all are assumed."""
     from firmware_protocols.messages import Capability
     from hil.driver.counting.wire_cost import ON_SERIAL
     from hil.driver.open_chip import open_chip

@@ -1,4 +1,4 @@
-"""Checks of this machine: versions, ports and permissions, data sets, room for results."""
+"""Checks of this machine: versions, ports and permissions, data sets, disk space for results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SETS = ("fashion-mnist-bundled", "fashion-mnist", "cifar10", "eurosat")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding of the doctor; if ``ok`` is False, ``text`` says the repair. None: optional and not installed."""
+    """Result of one check; if ``ok`` is False, ``text`` gives the repair. ``ok`` None: optional, not installed."""
 
     name: str
     ok: bool | None
@@ -41,7 +41,7 @@ class Check:
 
 
 def checks() -> list[Check]:
-    """Every check, in order."""
+    """Results of all checks, in the order of the screen."""
     found = [Check("python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
     found += [_package(name) for name in PACKAGES]
     found += [_extra(extra, *about) for extra, about in EXTRAS.items()]
@@ -57,7 +57,7 @@ def _package(name: str) -> Check:
 
 
 def _extra(extra: str, package: str, needed_by: str) -> Check:
-    """A package that one command or format needs; all else works without."""
+    """Check of a package that only one command or file format needs."""
     try:
         return Check(package, True, metadata.version(package))
     except metadata.PackageNotFoundError:
@@ -65,7 +65,7 @@ def _extra(extra: str, package: str, needed_by: str) -> Check:
 
 
 def _names() -> Check:
-    """Whether Python finds our packages by their names: docs/decisions/0016-top-level-names.md."""
+    """Check that Python finds this project's packages by their names: docs/decisions/0016-top-level-names.md."""
     places = {name: spec.origin for name in ROOMS if (spec := find_spec(name)) is not None}
     home = Path(places["hil"] or "").parents[1]
     other = [f"{name} is {places.get(name)}" for name in ROOMS if Path(places.get(name) or "").parents[1:2] != (home,)]

@@ -1,4 +1,4 @@
-"""The command for the cost of a network on a chip."""
+"""The command that estimates the cost of a network on a chip: ``hil estimate``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def estimate(
     widths: Annotated[Given[BitOptions], Only("weight_bits", "activation_bits")],
     treated: Given[TechniqueOptions],
     size: Annotated[
-        str | None, typer.Option("--input", help="channels,height,width of an architecture", show_default=False)
+        str | None, typer.Option("--input", help="channels,height,width of an architecture's input", show_default=False)
     ] = None,
     model: Annotated[
         list[str] | None,
@@ -36,7 +36,7 @@ def estimate(
     plot: Annotated[
         Path | None,
         typer.Option(
-            help="write a page of energy, limits and schedule by layer", show_default=False, callback=output_file
+            help="HTML page to write: energy, limits and schedule by layer", show_default=False, callback=output_file
         ),
     ] = None,
 ) -> Told:

@@ -1,4 +1,4 @@
-"""Errors of a command for programs: exit codes by class, and for each the JSON of ``--json`` and the JUnit file."""
+"""Exit codes of errors by class, and the output of a failed command for ``--json`` and JUnit files."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ def interrupted_summary(error: Interrupted, arguments: Sequence[str]) -> Summary
 
 
 def code_of(error: Exception) -> ExitCode | None:
-    """The exit code of an error that was raised on purpose; None for a bug."""
+    """The exit code of an error that this project raises by design; None for a bug."""
     if isinstance(error, HilError):
         return None if error.exit_code is ExitCode.BUG else error.exit_code
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), None)
 
 
 def with_whole_commands(error: Exception, typed: Sequence[str], hil: Any) -> Exception:
-    """An error whose ``try`` lines are whole commands: the command as typed, with the suggested option put in.
+    """The error with complete commands in its ``try`` lines: the typed command plus the suggested option.
 
-    ``hil`` is the command line, ``hil compile`` stands for each command that compiles. Lines of another command, and
-    options that the typed one does not have, stay as they are. A chip that is named has the macros of its file.
+    ``hil`` is the Typer application. ``hil compile`` in a line stands for any command that compiles. Lines of other
+    commands, and options that the typed command lacks, are kept. A suggested ``--chip`` removes ``--macros``.
 
     Example: ``--macros 98`` after ``hil simulate net.pt --macros 4`` is ``hil simulate net.pt --macros 98``.
     """
@@ -93,7 +93,7 @@ def with_whole_commands(error: Exception, typed: Sequence[str], hil: Any) -> Exc
 
 
 def report_failure(arguments: Sequence[str], code: ExitCode, error: BaseException, what: str = "") -> None:
-    """Write the JSON, JUnit and folder output of a command that failed, as far as its arguments name them."""
+    """Write the JSON and JUnit output of a failed command, if its arguments ask for these outputs."""
     answer = _answer(arguments, code, error, what)
     if "--json" in arguments:
         print_json(answer)
@@ -129,7 +129,7 @@ def _junit(arguments: Sequence[str]) -> Path | None:
 
 
 def _suite(answer: dict[str, object]) -> str:
-    """One test that had an error, so that a CI server shows it as such and not as a verdict."""
+    """A JUnit suite of one test with an error, which a CI server shows as an error and not as a verdict."""
     counts = {"tests": "1", "errors": "1", "failures": "0", "skipped": "0"}
     suite = xml.Element("testsuite", {"name": str(answer["command"]), **counts})
     case = xml.SubElement(suite, "testcase", classname="hil", name=str(answer["command"]))
@@ -142,5 +142,5 @@ def _suite(answer: dict[str, object]) -> str:
 
 
 def _xml_text(value: object) -> str:
-    """Text without the control characters that XML has no place for."""
+    """Text without the control characters that XML does not allow."""
     return "".join(c for c in str(value) if c in "\t\n" or c >= " ")

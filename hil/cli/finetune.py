@@ -1,4 +1,4 @@
-"""The command that trains a given network on for the errors of a chip."""
+"""The command that trains a network further to tolerate the errors of a chip: ``hil finetune``."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def finetune(
     treated: Annotated[Given[TechniqueOptions], Only("having", "without")],
     on: Annotated[Given[ChipOnWire], Only("port", "emulated")],
     simulated: Annotated[
-        int, typer.Option(min=0, help="go through it on so many virtual chips instead: what it would give")
+        int, typer.Option(min=0, help="simulate the procedure on this many virtual chips instead")
     ] = 0,
     written: Annotated[Given[OnChipSettings], Only("images")],
     workers: Workers = None,
     restart: Restart = False,
     watch: Watch,
 ) -> Told:
-    """Train a network on for the errors of a chip, taught by itself or by another network. The same command resumes.
+    """Train a network further to tolerate the errors of a chip; itself or another network teaches. Resumes if repeated.
 
-    With --port or --emulated it is written to that chip meanwhile, group of layers after group, and the layers
-    downstream are trained on what the chip makes of the images.
+    With --port or --emulated, groups of layers are written to that chip in turn, and the layers downstream are
+    trained on the chip's outputs for the training images.
     """
     from hil.improvement.finetuning.on_chip import finetune_on_chip
     from hil.improvement.finetuning.on_chip_result import OnChipPrediction, OnChipResult

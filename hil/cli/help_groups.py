@@ -1,6 +1,6 @@
-"""Group titles for the options of long commands, so that help can be read: title -> parameters, for all commands.
+"""Titles of the option groups in the help of long commands: title -> parameters, for all commands.
 
-Options made from fields of settings (``hil.cli.settings_options``) carry their group themselves.
+Options made from settings fields (``hil.cli.settings_options``) carry the title of their group.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class GroupedCommand(TyperCommand):
 
 
 def group(words: str, *commands: Callable[..., Any], cls: type[TyperGroup] = TyperGroup) -> typer.Typer:
-    """A word with subcommands whose options come from settings; a function's trailing ``_`` is left out of its name."""
+    """A command with subcommands, one for each function, whose name loses a trailing ``_``."""
     found = typer.Typer(cls=cls, help=words, no_args_is_help=True, rich_markup_mode=None)
     found.callback()(lambda: None)  # so that one command alone is below the word, too
     for command in commands:

@@ -1,4 +1,4 @@
-"""The command that tries techniques from cheap to dear: ``hil improve``."""
+"""The command that tries techniques, cheapest first: ``hil improve``."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def improve(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", help="folder of program.h5, improvement.json and improvement.html", callback=output_folder
+            "--out", "-o", help="folder for program.h5, improvement.json and improvement.html", callback=output_folder
         ),
     ],
     data: Annotated[
         str,
         typer.Option(
-            help="data set: its training images decide, its test images are read once", autocompletion=datasets
+            help="data set: training images select techniques, test images score the result", autocompletion=datasets
         ),
     ],
     calibration: Record = None,
@@ -48,9 +48,9 @@ def improve(
     restart: Restart = False,
     watch: Watch,
 ) -> Told:
-    """Try techniques from cheap to dear until a network keeps its accuracy on other chips of this kind.
+    """Try techniques, cheapest first, until a network keeps its accuracy on other chips of this kind.
 
-    Says what each gave and what it costs.
+    Prints the gain and the cost of each technique.
     """
     from hil.improvement.account import improvement_summary
     from hil.improvement.improve import improve as try_techniques

@@ -1,4 +1,4 @@
-"""The command that judges answers which were measured elsewhere."""
+"""The command that judges outputs of a chip which were measured without this toolkit: ``hil judge``."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def judge(
     *,
     answers: Annotated[
         Path,
-        typer.Option(help="measured.npz or .csv: class or logits of every image and repeat, or an accuracy alone"),
+        typer.Option(help="measured.npz or .csv: classes or logits by image and repeat, or only an accuracy"),
     ],
     measured_chip: Annotated[
         str | None,
         typer.Option(
-            help="whose answers, where the file has several chips; all: three or more, by their mean",
+            help="chip to judge, if the file has several; all: judge the mean of three or more chips",
             show_default=False,
         ),
     ] = None,
     looks: Annotated[
         str | None,
         typer.Option(
-            help="planned image counts, 500,1000,2000, where measuring stopped at one of them; default: one look",
+            help="planned interim analyses, as 500,1000,2000 images, if one of them ended measuring; default: none",
             show_default=False,
         ),
     ] = None,
@@ -45,14 +45,14 @@ def judge(
     age: Annotated[
         str,
         typer.Option(
-            help="age after programming, where the file does not say it: 30s, 1h, 2d", rich_help_panel="Answers"
+            help="age after programming, if the file does not give it: 30s, 1h, 2d", rich_help_panel="Answers"
         ),
     ] = duration(USUAL.age_s),
     out: RunFolder = None,
     fail_on: FailOn = ",".join(OUTCOMES),
     as_json: Json = False,
 ) -> int:
-    """Judge answers that were measured elsewhere: the verdict of hil deploy, from a file instead of a chip."""
+    """Judge chip outputs measured elsewhere: the verdict of hil deploy, from a file instead of a connected chip."""
     from hil.prediction.judge import judge
     from hil.prediction.judge_chips import judge_chips
 

@@ -30,13 +30,13 @@ def check(
     source: WithImages,
     calibration: Record = None,
     campaign: Annotated[
-        Path | None, typer.Option(help="folder of a campaign: accuracy at the end of the mission", show_default=False)
+        Path | None, typer.Option(help="campaign folder, for accuracy at the end of the mission", show_default=False)
     ] = None,
     options: Annotated[DeployOptions, Only("virtual_chips", samples=500)],
     treated: Treated,
     watch: Watch,
 ) -> Told:
-    """Set every limit of a mission beside what a network needs; exit code 1 when one is broken."""
+    """Compare every limit of a mission with the needs of a network; exit code 1 when one is exceeded."""
     from cim.record.file import load_record
     from hil.deployment.network_source import images_asked
     from hil.payload.budget import check_budget
@@ -70,7 +70,7 @@ def harden(
     options: Annotated[OrbitSettings, Only("detection", "always", "never")],
     watch: Watch,
 ) -> Told:
-    """Find the cheapest set of mitigations that keeps accuracy and notices faults; exit code 1 when none does."""
+    """Find the cheapest mitigations that keep accuracy and detect faults; exit code 1 when no set does."""
     from hil.payload.harden import harden_campaign
     from hil.payload.requirements import load_mission
     from hil.payload.subject import open_subject
@@ -85,10 +85,10 @@ def harden(
 
 
 def pack(
-    run: Annotated[Path, typer.Argument(help="folder of a run whose chip ran the network by itself, as a plan")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder to write, a new one", callback=output_folder)],
+    run: Annotated[Path, typer.Argument(help="folder of a run whose chip executed the network as a stored plan")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="new folder to write", callback=output_folder)],
 ) -> Told:
-    """Write the network of a run as C99 that needs no link, with a host program that repeats the answers of the run."""
+    """Write the network of a run as C99 code without a link, and a host program that reproduces the run's outputs."""
     from hil.payload.pack import pack_run
 
     package = pack_run(run, out)

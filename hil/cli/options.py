@@ -1,7 +1,7 @@
 """Options that several commands share, their parsing (durations, lists), and the printing of results.
 
-The settings class of each job holds the defaults (``hil.deployment.options.DeployOptions`` and its like): a
-module that imports nothing heavy, so that a command can read them from an object of the class, ``USUAL``.
+The settings class of each job, as ``hil.deployment.options.DeployOptions``, holds the defaults. Its module imports
+no heavy package, so that a command reads defaults from an object of the class, ``USUAL``.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ CHIP_WANTED = "name the chip: either --port ADDRESS or --emulated"
 
 
 def need(package: str, command: str, extra: str) -> None:
-    """Refuse a command whose own package is not installed, with what installs it."""
+    """Refuse a command whose optional package is not installed, and name the command that installs it."""
     if importlib.util.find_spec(package) is None:
         raise UsageError(f"{command} needs the package {package}", hint=f"pip install 'rram-hil[{extra}]'")
 
 
 def output_file(path: Path | None) -> Path | None:
-    """The file that an option names, once it is sure that it can be written: as the callback of the option."""
+    """Check that the file of an option can be written; the callback of the option."""
     from hil.atomic import check_can_write
 
     if path is not None:
@@ -71,29 +71,29 @@ NetFile = Annotated[Path, typer.Argument(help="net.pt, or demo:NAME of a bundled
 
 @dataclass(frozen=True, slots=True)
 class ChipOnWire:
-    """The chip that a command works on: that of an address, or an emulated one, exactly one of both."""
+    """The chip that a command uses: either the chip at an address or an emulated chip."""
 
     port: str | None = setting(
         None, "/dev/ttyUSB0?baud=115200, COM5, tcp://host:port, unix:path, visa:RESOURCE, emulated:CHIP?seed=7, "
         "bench:FILE.toml, replay:LOG", group=CHIP, unset=True,
     )  # fmt: skip
-    emulated: bool = setting(False, "use an emulated chip (NOT SILICON); --chip names its kind", group=CHIP)
+    emulated: bool = setting(False, "use an emulated chip (NOT SILICON), of the kind in --chip", group=CHIP)
     chip: str | None = setting(
-        None, "chip file; default: the one that the chip names, lab-128 with --emulated", group=CHIP, unset=True
+        None, "chip file; default: the file that the chip reports, lab-128 with --emulated", group=CHIP, unset=True
     )
     macros: int | None = setting(None, "number of macros; default: the chip file's", low=1, group=CHIP, unset=True)
 
     @property
     def named(self) -> bool:
-        """Whether the command line names a chip at all."""
+        """Whether the command line names a chip."""
         return bool(self.port or self.emulated)
 
     @property
     def address(self) -> str:
-        """Where the chip is.
+        """Address of the chip.
 
         Raises:
-            UsageError: neither or both were named; there is never a silent choice.
+            UsageError: neither --port nor --emulated was given, or both.
         """
         if bool(self.port) == self.emulated and (self.port, self.emulated) != ("emulated", True):
             raise UsageError(
@@ -120,7 +120,7 @@ Record = Annotated[
     Path | None,
     typer.Option(
         "--calibration",
-        help="record of a chip (hil calibrate) or of cells (hil chip fit); default: the models of the chip file",
+        help="record of a chip (hil calibrate) or of cells (hil chip fit); default: device models of the chip file",
         show_default=False,
     ),
 ]
@@ -128,7 +128,7 @@ TrainingData = Annotated[
     str,
     typer.Option(
         "--data",
-        help="fashion-mnist, cifar10-jpeg, eurosat, or a path with training images",
+        help="data set for training: fashion-mnist, cifar10-jpeg, eurosat, or a path",
         autocompletion=datasets,
     ),
 ]
@@ -140,12 +140,12 @@ NetworkOfRun = Annotated[
     typer.Option("--network", help="net.pt or program.h5 of a run folder that holds no program", show_default=False),
 ]
 Restart = Annotated[
-    bool, typer.Option("--restart", help="begin again; without it the same command resumes what was interrupted")
+    bool, typer.Option("--restart", help="begin again; without it the command resumes an interrupted run")
 ]
 
 
 def workers_named(text: str) -> int | str:
-    """A number of processes, or the address of a cluster: as the parser of the option."""
+    """Parse a number of processes or the address of a cluster; the parser of the option."""
     if "://" not in text and not text.isdecimal():
         raise UsageError(f"--workers {text!r:.60} names no workers", hint="a number of processes, or tcp://host:port")
     return text if "://" in text else int(text)
@@ -154,26 +154,26 @@ def workers_named(text: str) -> int | str:
 Workers = Annotated[
     Any,
     typer.Option(
-        help="processes side by side, or tcp://host:port of a Dask cluster, whose machines share the folder",
+        help="number of parallel processes, or tcp://host:port of a Dask cluster with a shared folder",
         parser=workers_named,
         metavar="<str>",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout; words and progress go to stderr")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout; text and progress go to stderr")]
 
 Task = Annotated[
     str | None,
     typer.Option(
-        help="classify, segment, detect, regress, autoencode or sequence; default: the network file's",
+        help="task: classify, segment, detect, regress, autoencode or sequence; default: the network file's",
         show_default=False,
     ),
 ]
 Junit = Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False, callback=output_file)]
-FailOn = Annotated[str, typer.Option(help="outcomes that end in exit code 1, with commas; none: only errors do")]
+FailOn = Annotated[str, typer.Option(help="outcomes with exit code 1, comma-separated; none: only errors")]
 Baseline = Annotated[
     Path | None,
     typer.Option(
-        help="report.json of an earlier run; a loss of accuracy since then ends in exit code 1", show_default=False
+        help="report.json of an earlier run; an accuracy loss against it ends in exit code 1", show_default=False
     ),
 ]
 
@@ -183,8 +183,8 @@ def screen(quiet: bool, phases: Mapping[str, Sequence[str]] | None = None, *, as
     """Progress on stderr while a command runs.
 
     Args:
-        phases: of the job, each with its stages.
-        asks: whether somebody at the terminal may be asked.
+        phases: phases of the job, each with its stages.
+        asks: whether the user at the terminal may be asked questions.
     """
     from hil.report.terminal.screen import Screen
 
@@ -200,7 +200,7 @@ def trained(
     age_s: float,
     watch: Watch,
 ) -> Path | None:
-    """The network's path at efforts below 3; at effort 3 a network trained on (``hil.improvement.trained_ahead``)."""
+    """Path of the network; at effort 3, of the same network trained further (``hil.improvement.trained_ahead``)."""
     if not techniques.trains:
         return network
     from hil.improvement.trained_ahead import trained_ahead
@@ -210,7 +210,7 @@ def trained(
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Errors of the system while one output is written: disk full, no permission, no such folder."""
+    """Turn errors of the system while ``path`` is written (disk full, no permission) into output errors."""
     from hil.atomic import output_error
 
     try:
@@ -220,7 +220,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def print_result(told: Sequence[Answer], record: dict[str, Any], as_json: bool) -> None:
-    """Words for people, or one versioned JSON object."""
+    """Print text for people, or one versioned JSON object."""
     if as_json:
         print_json({"schema": "hil.answer/1.0", **record})
         return
@@ -265,7 +265,7 @@ def floats(text: str | None) -> tuple[float, ...] | None:
 
 
 def metric_place(text: str | None) -> str:
-    """A metric's name; if it is a function in a Python file, with the file's absolute path, so that a run resumes."""
+    """Name of a metric; a function in a Python file gets the file's absolute path, so that a run resumes anywhere."""
     place, _, name = (text or "").rpartition(":")
     return f"{Path(place).absolute()}:{name}" if place else name
 
@@ -280,7 +280,7 @@ def whole_numbers(text: str | None, what: str) -> tuple[int, ...] | None:
 
 
 def pairs(texts: Sequence[str]) -> dict[str, str]:
-    """A dict of texts NAME=VALUE."""
+    """Names and values of texts NAME=VALUE."""
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")

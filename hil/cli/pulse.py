@@ -26,7 +26,7 @@ KINDS: dict[str, type[Experiment]] = {
 
 
 def _settings_words() -> str:
-    """Settings of each experiment, those that all of them have first."""
+    """Text of the settings of each experiment, after the settings that all experiments share."""
     common = dataclasses.fields(Experiment)
     rows = [("all", common), *((n, [f for f in dataclasses.fields(k) if f not in common]) for n, k in KINDS.items())]
     return ". ".join(f"{name}: {'; '.join(map(_setting_words, fields))}" for name, fields in rows)
@@ -40,10 +40,10 @@ def _setting_words(field: Field) -> str:
 
 
 def _experiment(name: str, texts: Sequence[str]) -> Experiment:
-    """The experiment of a name with its settings.
+    """The experiment of this name with its settings.
 
     Raises:
-        UsageError: no such experiment, no such setting of it, or a value that the setting does not take.
+        UsageError: unknown experiment or setting, or a value that the setting does not take.
     """
     if name not in KINDS:
         raise UsageError(f"{name!r} is not an experiment", hint=f"one of {', '.join(KINDS)}")
@@ -59,7 +59,7 @@ def pulse(
     settings: Annotated[
         list[str] | None,
         typer.Argument(
-            help=f"SETTING=VALUE; width and voltages by default the chip file's. {_settings_words()}",
+            help=f"SETTING=VALUE; default widths and voltages: the chip file's. {_settings_words()}",
             show_default=False,
         ),
     ] = None,
@@ -69,7 +69,7 @@ def pulse(
     ],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="CSV; beside it a page of that name", callback=output_file),
+        typer.Option("--out", "-o", help="CSV to write, and an HTML page of that name", callback=output_file),
     ],
     on: Given[ChipOnWire],
     as_json: Json = False,

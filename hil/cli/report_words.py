@@ -1,4 +1,4 @@
-"""The report of a run on the screen, and the exit code that follows from it."""
+"""The report of a run on the screen, and its exit code."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def outcomes(words: str) -> set[str]:
-    """``disagree,regression`` as a set; ``none`` is empty.
+    """Outcomes of a text as ``disagree,regression``; ``none`` gives an empty set.
 
     Raises:
-        UsageError: a word that is no outcome.
+        UsageError: a word that is not an outcome.
     """
     found = {word.strip() for word in words.split(",")} - {"none"}
     if not found <= set(OUTCOMES):

@@ -1,4 +1,4 @@
-"""Commands that search for networks that suit a chip."""
+"""Commands that search for networks which suit a chip: ``hil search``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # torch is imported when a command runs
     from hil.searching.loop import Loop
 
 InTheLoop = Annotated[
-    bool, typer.Option("--in-the-loop", help="deploy trained networks on a chip (--port or --emulated) and rank again")
+    bool, typer.Option("--in-the-loop", help="deploy trained networks on a chip (--port or --emulated) and re-rank")
 ]
 
 
@@ -46,24 +46,24 @@ def run_(
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the search", callback=output_folder)],
     space: Annotated[
         str | None,
-        typer.Option(help="a shipped space or a .toml file; default: the one of the data set", show_default=False),
+        typer.Option(help="search space: a shipped one or a .toml file; default: by data set", show_default=False),
     ] = None,
     teacher: Annotated[
-        Path | None, typer.Option(help="net.pt of the teacher; default: one is trained", show_default=False)
+        Path | None, typer.Option(help="net.pt of the teacher; default: train a teacher", show_default=False)
     ] = None,
     calibration: Record = None,
     from_: Annotated[
         Path | None,
         typer.Option(
             "--from",
-            help="trained net.pt whose pruned networks are searched: made in seconds each, none trained",
+            help="trained net.pt whose pruned networks are searched, without training",
             show_default=False,
         ),
     ] = None,
     costs: Annotated[
         str | None,
         typer.Option(
-            help="array that prices networks: mnsim-default, or another chip; default: the chip", show_default=False
+            help="cost model of networks: mnsim-default, or another chip; default: --chip", show_default=False
         ),
     ] = None,
     *,
@@ -77,7 +77,7 @@ def run_(
     allow_code: AllowCode = False,
     watch: Watch,
 ) -> Told:
-    """Search: significance of operators, a front of networks, and the best of them trained and evaluated."""
+    """Search for networks: operator significance, a Pareto front, and its best networks trained and evaluated."""
     need(*SEARCHING)
     from hil.searching.begin import begin_search, finished, named_place, refused_goes, usual_settings
     from hil.searching.run import run_search

@@ -1,4 +1,4 @@
-"""Commands on networks of a search: train more of them, make one smaller, show and explain them."""
+"""Commands on networks of a search: train further networks, prune one, show and explain the front."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Folder = Annotated[Path, typer.Argument(help="folder of a search")]
 FilledFolder = Annotated[Path, typer.Argument(help="folder of a search", callback=output_folder)]
 AllowCode = Annotated[
     bool,
-    typer.Option("--allow-code", help="run the Python operators that the space names; only for a file that you trust"),
+    typer.Option("--allow-code", help="run Python operators of the space file; only for files you trust"),
 ]
 SEARCHING = ("pymoo", "hil search", "search")  # the package of these commands, and what installs it
 
@@ -32,19 +32,19 @@ def train(
     networks: Annotated[
         list[str],
         typer.Argument(
-            help="names on the front, or their beginnings; or .json files of other networks of the space",
+            help="names of networks on the front, or their first letters; or .json files of other networks",
             show_default=False,
         ),
     ],
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="epochs of each; default: those of the search", show_default=False)
+        int | None, typer.Option(min=1, help="epochs for each network; default: the search's", show_default=False)
     ] = None,
     workers: Workers = None,
     allow_code: AllowCode = False,
     *,
     watch: Watch,
 ) -> Told:
-    """Train and evaluate named networks, for longer if wanted."""
+    """Train and evaluate named networks, with more epochs if wanted."""
     need(*SEARCHING)
     from hil.searching.folder import open_folder
     from hil.searching.run import train_named
@@ -61,11 +61,11 @@ def train(
 
 
 def prune(
-    network: Annotated[Path, typer.Argument(help="net.pt")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="the smaller net.pt to write", callback=output_file)],
-    costs: Annotated[str, typer.Option(help="array whose price counts: mnsim-default, lab-128, or a .toml file")],
+    network: Annotated[Path, typer.Argument(help="net.pt to prune")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="pruned net.pt to write", callback=output_file)],
+    costs: Annotated[str, typer.Option(help="cost model: mnsim-default, lab-128, or a .toml file of an array")],
     *,
-    edp: Annotated[float, typer.Option(min=1e-9, help="most energy times latency of one image on the array, in mJ·ms")],
+    edp: Annotated[float, typer.Option(min=1e-9, help="limit of energy × latency of an image on the array, mJ·ms")],
     asked: Annotated[
         Given[SearchSettings],
         Only("activation_bits", "subset", weight_bits="3-6", candidates=MOST_PLANS),
@@ -73,8 +73,8 @@ def prune(
     chip: Annotated[
         str,
         typer.Option(
-            help="chip file whose errors of cells and converters weights are to stand and plans are chosen under; "
-            "default: a perfect chip",
+            help="chip file whose cell and converter errors act while weights are fitted and plans chosen; "
+            "default: no errors",
             show_default=False,
             autocompletion=chips,
         ),
@@ -82,16 +82,14 @@ def prune(
     of: Annotated[Given[NetworkOptions], Only("macros")],
     data: Annotated[
         str | None,
-        typer.Option(
-            help="data set whose training images are used; default: those that net.pt stores", show_default=False
-        ),
+        typer.Option(help="data set with training images; default: the images stored in net.pt", show_default=False),
     ] = None,
     treated: Annotated[Given[TechniqueOptions], Only("having", "without")],
     watch: Watch,
 ) -> Told:
-    """Make a network smaller for the price of an array: channels, blocks and bits, weights in closed form.
+    """Prune channels, blocks and bits of a network to a price on an array; weights are refitted in closed form.
 
-    Nothing is trained. Training images find the weights and choose among plans, and never score.
+    No network is trained. Training images fit the weights and select plans; they never score a result.
     """
     from hil.pages.summary import NextStep
     from hil.searching.pruning import prune as run
@@ -124,10 +122,10 @@ def show(
     folder: Folder,
     costs: Annotated[
         str | None,
-        typer.Option(help="price the networks on another chip, or on a scale: mnsim-default", show_default=False),
+        typer.Option(help="price networks on another chip or cost model: mnsim-default", show_default=False),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="page with the front to write", show_default=False, callback=output_file)
+        Path | None, typer.Option(help="HTML page to write: the front", show_default=False, callback=output_file)
     ] = None,
     allow_code: AllowCode = False,
 ) -> Told:
@@ -152,7 +150,7 @@ def show(
 def explain(
     folder: Folder,
     network: Annotated[
-        str | None, typer.Argument(help="name on the front, or its beginning; default: the knee", show_default=False)
+        str | None, typer.Argument(help="network's name or first letters; default: the knee", show_default=False)
     ] = None,
 ) -> Told:
     """Explain the operators, widths and bits of a network: significances and ranks by position."""

@@ -3,10 +3,10 @@
     def ageing(network: Path, *, hours: float = 1.0, of: Annotated[NetworkOptions, Only("chip")], watch: Watch) -> Told:
 
 is a command with an argument and the options ``--hours``, ``--chip`` and ``--json``, whose help is the docstring. A
-settings class gives one option for each field that has words (``mapping.settings.setting``), in their order.
+settings class gives one option for each field made by ``mapping.settings.setting``, in order.
 ``Only("seed", samples=1000)`` takes these two fields only, and gives ``samples`` another default.
-``Given[NetworkOptions]`` holds only the options that were typed. ``watch`` shows progress on stderr. The answer is
-printed; a command that returns ``int`` prints by itself.
+``Given[NetworkOptions]`` holds only the options that were typed. ``watch`` shows progress on stderr. The result is
+printed, unless the function prints it and returns an ``int``.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def of_named_chip(of: Given[NetworkOptions], port: str | None, calibration: Path
 
 
 class Only:
-    """Names of the fields that a command has as options; ``defaults``: defaults that differ for this command."""
+    """Names of the fields that become options of a command; ``defaults`` replace the class's defaults."""
 
     def __init__(self, *names: str, **defaults: Any) -> None:
         self.names, self.defaults = (*names, *defaults), defaults
@@ -85,7 +85,7 @@ class Only:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Told:
-    """The answer of a command: words for people, one JSON object, and the exit code."""
+    """The result of a command: text for people, one JSON object, and the exit code."""
 
     words: Sequence[Answer]
     record: dict[str, Any]
@@ -93,14 +93,14 @@ class Told:
 
     @classmethod
     def of(cls, found: Any) -> Told:
-        """The answer that a result gives of itself: its summary or its lines, and its JSON."""
+        """Made from a result object: its summary or lines as text, and its JSON."""
         if isinstance(found, Told):
             return found
         return cls([found.summary()] if hasattr(found, "summary") else found.lines(), found.to_json())
 
 
 def as_command(function: Callable[..., Any]) -> Callable[..., int]:
-    """The command of a function: its parameters are arguments and options, and its answer is printed."""
+    """The command of a function: its parameters become arguments and options, and its result is printed."""
     signature, words = inspect.signature(function), _words_of(function)
     prints = signature.return_annotation in (int, "int")
     typed = {name: hint for name, hint in function.__annotations__.items() if name not in ("return", "watch")}
@@ -149,14 +149,14 @@ def as_command(function: Callable[..., Any]) -> Callable[..., int]:
 
 
 def _words_of(function: Callable[..., Any]) -> dict[str, str]:
-    """Words of each parameter, from ``Args:`` of a docstring."""
+    """Description of each parameter, from ``Args:`` of a docstring."""
     told = inspect.cleandoc(function.__doc__ or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
     found = re.findall(r"^    (\w[\w, ]*): (.*(?:\n {5,}.*)*)", told, re.MULTILINE)
     return {name: " ".join(text.split()) for names, text in found for name in names.split(", ")}
 
 
 def _plain(parameter: Parameter, hint: Any, words: str) -> Any:
-    """The annotation of a parameter that is told by its type and its words; one of Typer's own stays as it is."""
+    """Typer annotation of a parameter, from its type and description; an existing Typer annotation is kept."""
     if get_origin(hint) is Annotated or isinstance(parameter.default, ParameterInfo):
         return hint
     checked = output_file if parameter.name == "out" else None
@@ -169,8 +169,8 @@ def _plain(parameter: Parameter, hint: Any, words: str) -> Any:
 
 
 def _settings_of(hint: Any) -> tuple[Any, Only | None, bool]:
-    """The settings class of a parameter (None: it has none), the fields that are asked for (None: all), and whether
-    the settings are wanted whole, not those alone that were given."""
+    """Settings class of a parameter (None: not a settings class), its chosen fields (None: all), and whether defaults
+    fill the options that were not typed."""
     inner, *more = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     only = next((part for part in more if isinstance(part, Only)), None)
     if get_origin(inner) is Given:
@@ -180,7 +180,7 @@ def _settings_of(hint: Any) -> tuple[Any, Only | None, bool]:
 
 
 def _option(field: Field, usual: Any) -> Parameter:
-    """The parameter of a command for a field."""
+    """The command-line option for a settings field."""
     about = field.metadata
     shown: Any = usual
     hint: Any = TYPES[_type_of(field)]
@@ -213,7 +213,7 @@ def _option(field: Field, usual: Any) -> Parameter:
 
 
 def _type_of(field: Field) -> str:
-    """The declared type of a field, without its None."""
+    """Name of a field's declared type, without ``| None``."""
     return str(field.type).partition(" | ")[0]
 
 
@@ -223,7 +223,7 @@ def _parameter_name(field: Field) -> str:
 
 
 def of_text(field: Field, text: str) -> Any:
-    """The value of a field from its text, a number in the field's unit.
+    """The value of a field from text, in which a number has the field's unit.
 
     Raises:
         UsageError: the field takes a number, and the text is not one.
@@ -236,7 +236,7 @@ def of_text(field: Field, text: str) -> Any:
 
 
 def _read(field: Field, value: Any) -> Any:
-    """The value of a field from that of its option: units are converted, and a switch inverts the field's default."""
+    """The value of a field from its option's value: units are converted, and a switch inverts a field's default."""
     kind, unit = _type_of(field), field.metadata["unit"]
     if isinstance(field.default, bool):
         return field.default != value

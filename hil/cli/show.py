@@ -1,4 +1,4 @@
-"""Commands that print what there is: reports, techniques, words, examples, and what this machine has."""
+"""Commands that print reports, techniques, the glossary, examples, and the state of this machine."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def show(
     run_folder: Annotated[
         Path | None,
         typer.Argument(
-            help="run folder, its report.json, folder of runs, or record of a forming; default: the newest of runs/",
+            help="run folder, its report.json, folder of runs, or record of forming; default: the newest run in runs/",
             show_default=False,
         ),
     ] = None,
-    other: Annotated[Path | None, typer.Argument(help="another run, to stand beside it", show_default=False)] = None,
+    other: Annotated[Path | None, typer.Argument(help="second run to compare with", show_default=False)] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="every table of the report: verdict, causes, layers, cells, time, provenance")
+        bool, typer.Option("--all", help="print all tables: verdict, causes, layers, cells, time, provenance")
     ] = False,
     as_json: Json = False,
 ) -> int:
@@ -98,10 +98,10 @@ def show_runs(folder: Path, as_json: bool) -> int:
 
 def glossary(
     word: Annotated[
-        str | None, typer.Argument(help="word, or a part of one; default: all of them", show_default=False)
+        str | None, typer.Argument(help="word or part of a word; default: all words", show_default=False)
     ] = None,
 ) -> int:
-    """Print the meaning of a word of screens and pages; a word that is none is looked for in the meanings."""
+    """Print the meaning of a word of screens and pages; other words are looked up in the meanings."""
     from hil.pages.glossary import find_terms, nearest_terms
 
     found = find_terms(word)
@@ -122,7 +122,7 @@ def techniques(
     of: Annotated[Given[NetworkOptions], Only("chip", "macros")],
     watch: Watch,
 ) -> Told:
-    """List what can be done to a network on a chip, what it gave where measured, and what it costs on one you name."""
+    """List techniques for networks on chips, their settings, and their costs on the chip that you name."""
     from hil.deployment.price_list import price_table, prices_of
 
     rows, found, source = [], [], of.upon(NetworkOptions())
@@ -182,10 +182,10 @@ def examples(
         str | None, typer.Argument(help="name of an example", show_default=False, autocompletion=example_names)
     ] = None,
     to: Annotated[
-        Path | None, typer.Argument(help="where to; default: examples/NAME, below here", show_default=False)
+        Path | None, typer.Argument(help="folder to write; default: examples/NAME", show_default=False)
     ] = None,
 ) -> int:
-    """List the examples of the documents, or copy one: hil help examples copy NAME."""
+    """List the examples of the documents, or copy an example: hil help examples copy NAME."""
     from hil.pages.examples import copy_example
     from hil.pages.examples import examples as known
 
@@ -212,10 +212,10 @@ def examples(
 def doctor(
     download: Annotated[
         str | None,
-        typer.Option(help="fetch this data set through torchvision, with its checksum", show_default=False),
+        typer.Option(help="download this data set by torchvision, and check its checksum", show_default=False),
     ] = None,
 ) -> Told:
-    """Check this machine: versions, ports and permissions, data sets, room for results."""
+    """Check this machine: versions, ports and permissions, data sets, disk space for results."""
     from hil.cli.doctor import checks
     from hil.datasets.image_set import fetch_dataset
 

@@ -1,4 +1,4 @@
-"""The command that predicts accuracy from a record, without a chip."""
+"""The command that predicts accuracy from a calibration record, without a chip: ``hil simulate``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def simulate(
     mode: Annotated[
         str,
         typer.Option(
-            help="exact (every conversion) or fast (one product, matched noise)",
+            help="exact (simulate each conversion) or fast (one product, matched noise)",
             autocompletion=one_of(("exact", "fast")),
         ),
     ] = "exact",

@@ -1,4 +1,4 @@
-"""The command that tunes a chip again: ``hil tune``."""
+"""The command that refits gains and biases of a programmed chip: ``hil tune``."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def tune(
     on: Annotated[Given[ChipOnWire], Only("port", "emulated")],
     of: Annotated[Given[NetworkOptions], Only("chip", "macros", "trust")],
     images: Annotated[
-        int, typer.Option(min=2, help="most stored training images to tune with")
+        int, typer.Option(min=2, help="largest number of stored training images to use")
     ] = TunedChannels().images,
-    age: Annotated[str, typer.Option(help="age that the cells were written for (hil deploy --age)")] = duration(
+    age: Annotated[str, typer.Option(help="age for which cells were written (hil deploy --age)")] = duration(
         USUAL.age_s
     ),
     out: Annotated[
@@ -35,7 +35,7 @@ def tune(
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Fit gains and biases of a chip that holds a program to its answers now: no labels, no cell written."""
+    """Fit gains and biases of a programmed chip to its present outputs; needs no labels and writes no cell."""
     from cim.record.file import load_record
     from hil.deployment.network_source import program_of
     from hil.driver.open_chip import open_chip

@@ -55,15 +55,15 @@ class TechniqueOptions:
     """Techniques for a network on a chip: those of an effort level, techniques added to it, and techniques left out."""
 
     effort: int | None = setting(
-        None, "0: as compiled, 1: what costs neither macros nor training, 2: what free macros and chip time allow, "
-        "3: with training; default: what program.h5 holds, else 1", low=0, high=TRAINING, group=TECHNIQUES, unset=True,
+        None, "techniques to use: 0: none, 1: without further macros or training, 2: also with free macros and chip "
+        "time, 3: also training; default: of program.h5, else 1", low=0, high=TRAINING, group=TECHNIQUES, unset=True,
     )  # fmt: skip
     having: tuple[str, ...] = setting(
-        (), "a technique to use: rewrite=3 (hil help techniques)",
+        (), "a technique to add: rewrite=3 (hil help techniques)",
         option="with", form="NAME[=SETTINGS]", group=TECHNIQUES, unset=True,
     )  # fmt: skip
     without: tuple[str, ...] = setting(
-        (), "a technique to leave out, as tune", form="NAME", group=TECHNIQUES, unset=True
+        (), "a technique to leave out, by its name: tune", form="NAME", group=TECHNIQUES, unset=True
     )
 
     def __post_init__(self) -> None:
@@ -112,10 +112,10 @@ class NetworkOptions:
         None, "fashion-mnist, cifar10, eurosat, or a path; default: the bundled images", group=IMAGES, unset=True
     )
     mean: tuple[float, ...] | None = setting(
-        None, "per channel, of pixels in 0…1: 0.5,0.5,0.5; for files that do not say", group=IMAGES, unset=True
+        None, "mean per channel, pixels in 0…1: 0.5,0.5,0.5; for files without it", group=IMAGES, unset=True
     )
-    std: tuple[float, ...] | None = setting(None, "per channel; for files that do not say", group=IMAGES, unset=True)
-    trust: bool = setting(False, "load formats that can run code", option="trust-model", group=OUTPUT)
+    std: tuple[float, ...] | None = setting(None, "standard deviation per channel of pixels", group=IMAGES, unset=True)
+    trust: bool = setting(False, "load file formats that can run code", option="trust-model", group=OUTPUT)
 
     def __post_init__(self) -> None:
         check_limits(self, UsageError)
@@ -126,10 +126,10 @@ class BitOptions:
     """Bit widths of a network; None and "": those of its file, else the usual ones (``mapping.bits``)."""
 
     weight_bits: int | None = setting(
-        None, f"2 to 8; default: the network file's, else {WEIGHT_BITS}", low=LEAST, high=MOST, group=BITS, unset=True
+        None, f"weight bits, 2–8; default: the file's, else {WEIGHT_BITS}", low=LEAST, high=MOST, group=BITS, unset=True
     )
     activation_bits: int | None = setting(
-        None, f"2 to 8; default: the network file's, else {ACTIVATION_BITS}",
+        None, f"activation bits, 2–8; default: the network file's, else {ACTIVATION_BITS}",
         low=LEAST, high=MOST, group=BITS, unset=True,
     )  # fmt: skip
     layers: str = setting(
@@ -163,22 +163,22 @@ class PlaceOptions:
     """
 
     bits: str = setting(
-        "", "auto: the fewest bits of each layer at the least cost on this chip, for a loss of half a point between "
-        "float and quantised; auto=1.0: of so many points", group=BITS, unset=True,
+        "", "auto: fewest bits of each layer that lose at most half a point of accuracy against float weights, at the "
+        "least cost on this chip; auto=1.0: at most 1.0 points", group=BITS, unset=True,
     )  # fmt: skip
     weight_scales: str = setting(
-        "", "rule for the scale of the weights: largest, rounding or output; default: output, unless the network would "
-        "lose too much by it", group=BITS, unset=True,
+        "", "rule for weight scales: largest (no clipping), rounding or output (least error of each); default: output "
+        "unless it loses too much accuracy", group=BITS, unset=True,
     )  # fmt: skip
     weight_form: str = setting(
-        "sign", "form of differential pairs: sign (one cell at rest) or balanced (both about the middle)", group=BITS
+        "sign", "form of differential pairs: sign (one cell at G_min) or balanced (both about mid-range)", group=BITS
     )
     placement: str = setting(
-        "", "spread (one tile a macro) or packed (few macros); default: spread while macros last, else packed",
+        "", "tile placement: spread (one tile a macro) or packed (few macros); default: spread if macros suffice",
         group=PLACE, unset=True,
     )  # fmt: skip
     copies_budget: str = setting(
-        "", "macros to use in all, with copies of slow layers: a number, or all", group=PLACE, unset=True
+        "", "macros in total, filled with copies of slow layers: a number, or all", group=PLACE, unset=True
     )
     slices: str = setting(
         "macros", "place of the bit slices of a weight: columns (of one macro) or macros (apart)", group=PLACE
@@ -248,31 +248,31 @@ class DeployOptions:
     """
 
     samples: int = setting(
-        2000, "most images to run; interim analyses at 500, 1,000, 2,000; fewer than 300 exclude the verdict agree",
+        2000, "most images to run; interim analyses at 500, 1,000, 2,000; below 300, the verdict agree is impossible",
         low=2, group=IMAGES,
     )  # fmt: skip
     all_images: bool = setting(
-        False, "run all of them, even when fewer decide the verdict: for an accuracy", group=IMAGES
+        False, "run all images, even if fewer decide the verdict: measures accuracy", group=IMAGES
     )
     seed: int = setting(0, "seed of the host: image order and virtual chips", low=0, high=(1 << 63) - 1, group=IMAGES)
     repeats: int = setting(
-        3, "passes over the images on the chip; fewer than 2 exclude the verdict agree, and leave unknown "
-        "which noise is new at every read", low=1, option="repeat", group=IMAGES,
+        3, "passes over the images on the chip; below 2, the verdict agree is impossible, and noise of single "
+        "reads stays unknown", low=1, option="repeat", group=IMAGES,
     )  # fmt: skip
     virtual_chips: int = setting(
         20, "number of virtual chips, drawn and run one after the other", low=2, option="chips", group="Chips"
     )
     tolerance: float | None = None
     tolerance_in_units: float | None = setting(
-        None, "tolerance of the verdict, in the metric's unit; default: 1 point of a share",
+        None, "tolerance of the verdict, in the metric's unit; default: 1 point for accuracies",
         option="tolerance", group=VERDICT, unset=True,
     )  # fmt: skip
     task: str = setting(
-        "", "classify, segment, detect, regress, autoencode or sequence; default: the network file's",
+        "", "task: classify, segment, detect, regress, autoencode or sequence; default: the network file's",
         choices=tuple(TaskKind), group=TASK, unset=True,
     )  # fmt: skip
     metric: str = setting(
-        "", "metric of the task, or file.py:function; default: the task's first", group=TASK, unset=True
+        "", "metric of the task, or file.py:function; default: its main metric", group=TASK, unset=True
     )
     allow_code: bool = setting(False, "run the Python file of --metric", group=TASK)
     age_s: float = setting(
@@ -280,12 +280,12 @@ class DeployOptions:
     )
     read_back_reads: int = 32
     layer_images: int = 16
-    reprogram: bool = setting(False, "write even when the chip holds this program", group=CELLS)
+    reprogram: bool = setting(False, "write cells even when the chip holds this program", group=CELLS)
     causes: bool = setting(
-        True, "skip the causes of the gap (less simulation, one read-back less)", option="no-causes", group=VERDICT
+        True, "do not split the gap by cause (less simulation, no read-back for it)", option="no-causes", group=VERDICT
     )
     mode: str = setting(
-        AUTO, "exact (every conversion), fast (one product, matched noise), auto: fast where as good",
+        AUTO, "exact (each conversion), fast (one product, matched noise), auto: fast if as accurate",
         choices=ENGINES, group=VERDICT,
     )  # fmt: skip
     early_reads: int = 8  # averaged in a reading right after writing: few, so that cells are read young

@@ -18,20 +18,20 @@ class ImproveSettings:
     ``target``: a share at which it stops; ``minutes``: no technique begins after so many; None: neither ends it.
     """
 
-    age_s: float = setting(3600.0, "planned age: 30s, 1h, 2d", low=0, unit="s", group=CHIP)
-    images: int = setting(500, "held-out training images that decide", low=100, group=IMAGES)
-    test_images: int = setting(1000, "test images for the finished program; 0: none", low=0, group=IMAGES)
+    age_s: float = setting(3600.0, "planned age after programming: 30s, 1h, 2d", low=0, unit="s", group=CHIP)
+    images: int = setting(500, "held-out training images that select techniques", low=100, group=IMAGES)
+    test_images: int = setting(1000, "test images that score the final program; 0: no score", low=0, group=IMAGES)
     effort: int = setting(
-        TRAINING, "techniques to try: 0: none, 1: without macros, 2: without training, 3: all",
+        TRAINING, "techniques to try: 0: none, 1: without further macros, 2: without training, 3: all",
         low=0, high=TRAINING, group=AIM,
     )  # fmt: skip
     target: float | None = setting(
-        None, "percent on held-out training images at which to stop", unit="%", group=AIM, unset=True
+        None, "accuracy on held-out training images at which to stop", unit="%", group=AIM, unset=True
     )
     minutes: float | None = setting(
-        None, "begin no further technique after so many; training takes what is left", low=0, group=AIM, unset=True
+        None, "time limit to begin a technique; training takes the time left", low=0, group=AIM, unset=True
     )
-    chips: int = setting(8, "virtual chips", low=2, group=AIM)
+    chips: int = setting(8, "number of virtual chips", low=2, group=AIM)
     seed: int = setting(0, "seed of the host: image order and virtual chips", low=0, high=(1 << 63) - 1, group=AIM)
 
     def __post_init__(self) -> None:

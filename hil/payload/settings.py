@@ -74,26 +74,26 @@ class OrbitSettings:
     ``recipe``: techniques for the network on the chip; empty: as compiled.
     """
 
-    margin: float = setting(0.01, "margin of the share of harmful faults, a fraction", group=FAULTS)
-    confidence: float = setting(0.95, "of the margin", group=FAULTS)
+    margin: float = setting(0.01, "error margin of the share of harmful faults, a fraction", group=FAULTS)
+    confidence: float = setting(0.95, "confidence level of the margin", group=FAULTS)
     injections: int = setting(
         0, "number of injections; 0: as many as the margin needs", low=0, high=(1 << 31) - 1, group=FAULTS
     )
-    images: int = setting(FEWEST_IMAGES, "images that each injection is judged on", low=FEWEST_IMAGES, group="Images")
+    images: int = setting(FEWEST_IMAGES, "images run with each injected fault", low=FEWEST_IMAGES, group="Images")
     golden: int = 8
     widen_images: int = 1000
     alarm_images: int = 3000
     age_s: float = setting(3600.0, "age after programming", low=0, high=1e10, unit="s", group="Chip")
     kinds: tuple[FaultKind, ...] = tuple(FaultKind)
     years: tuple[float, ...] = setting((0.0, 0.5, 1.0, 2.0, 3.0), "times in orbit, in years", group=YEARS)
-    chips: int = setting(20, "virtual chips over the years; 0: leave the years out", low=0, group=YEARS)
-    year_images: int = setting(500, "images of the accuracy over the years", low=1, group="Images")
-    scrub_s: float = setting(DAY_S, "time between two scrubs", low=1, unit="s", group=YEARS)
+    chips: int = setting(20, "virtual chips for accuracy over the years; 0: skip it", low=0, group=YEARS)
+    year_images: int = setting(500, "images for accuracy over the years", low=1, group="Images")
+    scrub_s: float = setting(DAY_S, "interval of scrubs, which rewrite changed cells", low=1, unit="s", group=YEARS)
     scenarios: tuple[str, ...] = MAIN
     left_out: tuple[FaultKind, ...] = ()
     floor: float | None = None  # accuracy at the end, a share; None: the mission's accuracy_floor
     detection: float = setting(
-        0.99, "percent of harmful faults to be noticed", low=0, high=1, unit="%", option="detect", group=MITIGATIONS
+        0.99, "percent of harmful faults to detect", low=0, high=1, unit="%", option="detect", group=MITIGATIONS
     )
     always: str = setting(
         "",

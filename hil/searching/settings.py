@@ -55,63 +55,61 @@ class SearchSettings:
     macros: int = 0
     least_share: float = setting(
         LEAST_SHARE,
-        "drop operators that use less of the last of several arrays; 0 keeps all",
+        "drop operators that fill less than this share of their last array; 0 keeps all",
         low=0,
         high=1,
         group=CHIP,
     )
     mode: str = setting(
-        "pareto", "pareto (a front) or paper (accuracy, balanced, efficiency)", choices=MODES, group=SEARCH
+        "pareto", "search mode: pareto (a front) or paper (accuracy, balanced, efficiency)", choices=MODES, group=SEARCH
     )
     budget_s: float = setting(
-        0.0, "time for the whole search, 30m or 8h; phases are cut short to keep it",
+        0.0, "time for the whole search, 30m or 8h; shortens phases",
         low=0, unit="s", group=SEARCH, unset=True,
     )  # fmt: skip
     calibration: str = ""
     age_s: float = setting(3600.0, "age after programming", low=0, unit="s", group=CHIP)
     subset: int = setting(0, "number of training images; default: all", low=1, group=IMAGES, unset=True)
     brief_images: int = setting(
-        0, "number of those for stages and sample networks; default: all", low=1, group=IMAGES, unset=True
+        0, "number of training images for stages and sample networks; default: all", low=1, group=IMAGES, unset=True
     )
     teacher_epochs: int = setting(
         15, "epochs of the teacher; default: 15, and 0 with --teacher", low=0, group=TEACHER, unset=True
     )
     stage_epochs: int = setting(5, "epochs of each stage (phase A)", low=1, group=SEARCH)
     samples: int = setting(32, "sample networks, trained briefly to predict accuracies", low=4, group=SEARCH)
-    sample_epochs: int = setting(3, "epochs of each of them", low=1, group=SEARCH)
-    simulations: int = setting(1024, "whole networks simulated (phase B)", low=8, group=SEARCH)
+    sample_epochs: int = setting(3, "epochs of each sample network", low=1, group=SEARCH)
+    simulations: int = setting(1024, "networks that the search evaluates (phase B)", low=8, group=SEARCH)
     max_latency_us: float = setting(
-        0.0, "limit for one image, for all networks of the front", low=0, group=LIMITS, unset=True
+        0.0, "latency limit of one image, for all networks of the front", low=0, group=LIMITS, unset=True
     )
     max_energy_uj: float = setting(
-        0.0, "limit for one image, for all networks of the front", low=0, group=LIMITS, unset=True
+        0.0, "energy limit of one image, for all networks of the front", low=0, group=LIMITS, unset=True
     )
     within: float = setting(
-        0.0, "most points of predicted accuracy below the best network", low=0, group=LIMITS, unset=True
+        0.0, "limit of predicted accuracy, in points below the best network", low=0, group=LIMITS, unset=True
     )
     networks: int = setting(8, "networks of the front that are trained (phase C)", low=0, group=TRAINING)
-    epochs: int = setting(20, "epochs of each of them", low=1, group=TRAINING)
-    batch: int = setting(128, "images a training step; even", low=2, group=TRAINING)
+    epochs: int = setting(20, "epochs of each network of the front", low=1, group=TRAINING)
+    batch: int = setting(128, "images per training step, even", low=2, group=TRAINING)
     shift: int = 1  # most pixels that training images are shifted: of cifar10 2, of eurosat 4
     symmetry: str = setting(
         "mirror", "symmetry of training images: none, mirror (left for right) or turn (seen from above); "
         "default: eurosat turn, others mirror", choices=SYMMETRIES, group=IMAGES, unset=True,
     )  # fmt: skip
-    crop: int = setting(
-        0, "side of the random squares that training begins on, which take less time", low=1, group=IMAGES, unset=True
-    )
+    crop: int = setting(0, "train on random squares of this side first; faster", low=1, group=IMAGES, unset=True)
     asked_once: bool = setting(
-        False, "ask the teacher once for each whole image, not for every batch", option="ask-once", group=TEACHER
+        False, "compute the teacher's outputs once per image, not once per batch", option="ask-once", group=TEACHER
     )
-    chips: int = setting(20, "virtual chips that a trained network is evaluated on", low=2, group=EVALUATION)
-    images: int = setting(1000, "test images of that evaluation", low=2, group=EVALUATION)
+    chips: int = setting(20, "virtual chips for evaluating a trained network", low=2, group=EVALUATION)
+    images: int = setting(1000, "test images for evaluating a trained network", low=2, group=EVALUATION)
     engine: str = setting(
-        SimulationMode.EXACT.value, "mode of that evaluation: exact or fast",
+        SimulationMode.EXACT.value, "simulation mode for evaluating a trained network: exact or fast",
         choices=tuple(SimulationMode), option="evaluation-mode", group=EVALUATION,
     )  # fmt: skip
-    seed: int = setting(0, "seed of everything random", low=0, high=(1 << 31) - 1, group=SEARCH)
+    seed: int = setting(0, "seed of all random draws", low=0, high=(1 << 31) - 1, group=SEARCH)
     workers: int = 0
-    device: str = setting("cpu", "cpu or cuda", group=MACHINE)
+    device: str = setting("cpu", "device for training: cpu or cuda", group=MACHINE)
     precision: str = setting(
         "32-true", "precision of training: 32-true, bf16-mixed or 16-mixed; default: 32-true, on cuda bf16-mixed",
         choices=PRECISIONS, group=MACHINE, unset=True,
@@ -120,7 +118,7 @@ class SearchSettings:
     pruned: bool = False
     candidates: int = setting(300, "pruned networks that are made and measured", low=1, group=CANDIDATES)
     edp: tuple[float, ...] = setting(
-        (), "prices in mJ·ms, with commas, at which the best pruned network is written; default: three along the front",
+        (), "energy × latency in mJ·ms, comma-separated; the best network at each is written; default: three",
         group=CANDIDATES, unset=True,
     )  # fmt: skip
     weight_bits: str = setting("3-5", "fewest and most weight bits of a layer", group=CANDIDATES)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AveragedReads(Technique):
-    """Every product with the highest bit slice is read so many ``times``, fewer with lower ones."""
+    """Read every product with the highest bit slice ``times`` times, and products with lower slices fewer times."""
 
     name: ClassVar[str] = "reads"
     words: ClassVar[str] = "every product is the mean of several reads"
@@ -23,7 +23,7 @@ class AveragedReads(Technique):
     excludes: ClassVar[tuple[str, ...]] = ("residual",)
     offers: ClassVar[tuple[Offer, ...]] = tuple(Offer(2, ({"times": times},)) for times in (2, RESIDUAL_READS, 32))
 
-    times: int = setting(RESIDUAL_READS, "reads of every product", low=2, high=MOST_READS)
+    times: int = setting(RESIDUAL_READS, "reads that are averaged in every product", low=2, high=MOST_READS)
 
     def laid_out(self, options: LayoutOptions) -> LayoutOptions:
         return replace(options, mean_reads=self.times)

@@ -16,7 +16,7 @@ ALL = 9999  # more macros than a chip has
 
 @dataclass(frozen=True, slots=True)
 class IdleCopies(Technique):
-    """Write layers again on cells that the network's macros leave idle, and on ``macros`` further macros."""
+    """Write copies of layers on idle cells of the network's macros, and on ``macros`` further macros."""
 
     name: ClassVar[str] = "copies"
     words: ClassVar[str] = "layers stand again on cells that would be idle, their sums are added"
@@ -29,7 +29,7 @@ class IdleCopies(Technique):
         (0.62, 0.25, 0.98), (0.44, 0.05, 0.83), (1.64, 0.95, 2.33), (14.92, 13.16, 16.68)
     )  # fmt: skip
 
-    macros: int = setting(0, "further macros of the chip that copies may lie on", low=0, high=ALL)
+    macros: int = setting(0, "further macros that copies may use", low=0, high=ALL)
 
     def laid_out(self, options: LayoutOptions) -> LayoutOptions:
         return replace(options, averaged=True, further_macros=self.macros)

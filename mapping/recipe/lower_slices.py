@@ -29,8 +29,8 @@ READS = (2, RESIDUAL_READS, 32, 128, 256)  # the first is enough for networks of
 
 @dataclass(frozen=True, slots=True)
 class LowerSlices(Technique):
-    """``copies`` of each highest slice, ``reads`` of every product with it; lower slices written ``wait_s`` after
-    those above, by a mean of ``cell_reads``, again until the lowest is written."""
+    """Write ``copies`` of each highest slice, read ``reads`` times in a product. Each lower slice is written ``wait_s``
+    after the slice above and corrects its errors, measured as the mean of ``cell_reads`` readings."""
 
     name: ClassVar[str] = "residual"
     words: ClassVar[str] = "lower bit slices take up the errors of the highest"
@@ -48,10 +48,10 @@ class LowerSlices(Technique):
         ),
     )  # fmt: skip
 
-    copies: int = setting(1, "copies of the highest slices", low=1, high=MOST_RESIDUAL_COPIES)
-    reads: int = setting(RESIDUAL_READS, "reads of every product with them", low=1, high=MOST_READS)
-    wait_s: float = setting(3600.0, "chip time before lower slices are written", low=1e-9, high=1e8, unit="s")
-    cell_reads: int = setting(32, "readings of a cell that are averaged", low=1, high=255)
+    copies: int = setting(1, "copies of each highest bit slice", low=1, high=MOST_RESIDUAL_COPIES)
+    reads: int = setting(RESIDUAL_READS, "reads of every product with a highest slice", low=1, high=MOST_READS)
+    wait_s: float = setting(3600.0, "chip time before the next lower slices are written", low=1e-9, high=1e8, unit="s")
+    cell_reads: int = setting(32, "readings that are averaged for each cell", low=1, high=255)
 
     def laid_out(self, options: LayoutOptions) -> LayoutOptions:
         return replace(options, residual=self.copies, residual_reads=self.reads)

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RepeatedRows(Technique):
-    """One read adds the repetitions, whose errors average; the input codes are sent once for each."""
+    """Repeat rows in an array: one read sums the repetitions, whose errors average. Codes are sent for each row."""
 
     name: ClassVar[str] = "repeat"
     words: ClassVar[str] = "rows of a layer stand several times in one array, one read adds them"
     rank: ClassVar[int] = 15
     excludes: ClassVar[tuple[str, ...]] = ("residual",)
 
-    times: int = setting(64, "most times that rows stand in an array; fewer where they do not fit", low=2, high=64)
+    times: int = setting(64, "largest number of repetitions of a row in an array", low=2, high=64)
 
     def laid_out(self, options: LayoutOptions) -> LayoutOptions:
         return replace(options, repeat=self.times)

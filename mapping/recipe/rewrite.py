@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Rewrite(Technique):
-    """``times`` rounds, each ``after_s`` after the one before; a reading is the mean of ``reads``."""
+    """Rewrite in ``times`` rounds, ``after_s`` apart, the cells outside their window; ``reads`` readings average."""
 
     name: ClassVar[str] = "rewrite"
     words: ClassVar[str] = "cells that left their window are written again"
@@ -36,13 +36,13 @@ class Rewrite(Technique):
     offers: ClassVar[tuple[Offer, ...]] = (Offer(effort=2),)
     gave: ClassVar[tuple[Gave, ...]] = (Gave(1.0, -1.1, 3.0, *ABLATION),)
 
-    times: int = setting(3, "times", low=1, high=100)
-    after_s: float = setting(1.0, "chip time before each", low=1e-9, high=1e6, unit="s")
-    reads: int = setting(8, "reads that are averaged", low=1, high=255)
+    times: int = setting(3, "rounds of rewriting", low=1, high=100)
+    after_s: float = setting(1.0, "chip time before each round", low=1e-9, high=1e6, unit="s")
+    reads: int = setting(8, "readings that are averaged for each cell", low=1, high=255)
 
     def treat(self, standing: Standing, target: RecipeTarget) -> None:
-        """Write again, ``times`` times, the cells that left their window; those that the record lists as stuck are
-        left alone."""
+        """Rewrite, in ``times`` rounds, the cells outside their window; cells that the record lists as stuck get no
+        pulse."""
         program, record = standing.program, target.record
         window, pulses, time_s, cells = program.spec.macro.tolerance_us, target.pulses, target.time_s, 0
         targets = {slot: target.targets_us(slot) for slot in standing.slots}

@@ -15,7 +15,7 @@ from mapping.settings import setting
 
 @dataclass(frozen=True, slots=True)
 class TunedChannels(Technique):
-    """Gains and biases, by the answers to at most ``images`` stored training images."""
+    """Fit gains and biases to the chip's outputs for at most ``images`` stored training images."""
 
     name: ClassVar[str] = "tune"
     words: ClassVar[str] = "gains and biases are fitted to the chip's answers to stored training images"
@@ -25,7 +25,7 @@ class TunedChannels(Technique):
         (0.09, -0.12, 0.30), (0.22, -0.13, 0.57), (1.86, 1.28, 2.43), (2.77, 1.27, 4.26)
     )  # fmt: skip
 
-    images: int = setting(128, "most stored training images", low=2, high=1e6)
+    images: int = setting(128, "most stored training images to use", low=2, high=1e6)
 
     def planned(self, tune: TunePlan) -> TunePlan:
         return replace(tune, images=self.images)
@@ -47,7 +47,7 @@ class Adapters(Technique):
     )  # fmt: skip
     needs: ClassVar[tuple[str, ...]] = ("tune",)
 
-    of_rank: int = setting(4, "rank of each", low=1, high=MOST_RANK)
+    of_rank: int = setting(4, "rank of each adapter", low=1, high=MOST_RANK)
 
     def planned(self, tune: TunePlan) -> TunePlan:
         return replace(tune, rank=self.of_rank)

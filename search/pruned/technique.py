@@ -19,15 +19,15 @@ HELD = 0.2  # of them choose among plans
 
 @dataclass(frozen=True, slots=True)
 class Prune(Technique):
-    """Channels, residual blocks and bits go until an image costs so much less on this chip, as it is deployed; weights
-    are found again on the training images that the network file stores."""
+    """Remove channels, residual blocks and bits until an image costs ``share`` of before on this chip; weights are
+    refitted to the training images that the network file stores."""
 
     name: ClassVar[str] = "prune"
     words: ClassVar[str] = "channels, blocks and bits go before compiling, until an image costs so much less"
     rank: ClassVar[int] = 5
     before_compile: ClassVar[bool] = True
-    share: float = setting(50.0, "energy times latency that stays, in percent", low=1, high=100, unit="%")
-    plans: int = setting(3, "plans that are made and measured, of which the best is taken", low=1, high=6)
+    share: float = setting(50.0, "energy × latency after pruning, percent of before", low=1, high=100, unit="%")
+    plans: int = setting(3, "pruning plans to make and measure; the best is taken", low=1, high=6)
 
     def before_compiling(
         self, network: NetworkFile, spec: ChipSpec, layout: LayoutOptions, tune: TunePlan

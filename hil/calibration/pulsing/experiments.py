@@ -50,7 +50,7 @@ class Experiment:
     width_s: float = setting(0.0, "length of a pulse: 100ns, 1us", low=0, high=1e3, unit="s",
                              unset=True)  # fmt: skip
     interval_s: float = setting(0.0, "pause before each pulse and reading", low=0, high=1e9, unit="s")
-    reads: int = setting(1, "readings that are averaged in one", low=1, high=65535)
+    reads: int = setting(1, "raw readings that are averaged into one reading", low=1, high=65535)
 
     def __post_init__(self) -> None:
         check_limits(self, UsageError)
@@ -110,7 +110,7 @@ class Staircase(Experiment):
     way: str = setting("set", "polarity of the pulses", choices=("set", "reset"))
     start_v: float = _voltage("first voltage")
     stop_v: float = _voltage("last voltage")
-    step_v: float = _voltage("from one voltage to the next")
+    step_v: float = _voltage("step from one voltage to the next")
     count: int = setting(1, "pulses at each voltage", low=1, high=1_000_000)
 
     def actions(self, spec: ChipSpec) -> Iterator[Action]:
@@ -136,8 +136,8 @@ class BipolarSweep(Experiment):
 
     set_v: float = _voltage("highest SET voltage")
     reset_v: float = _voltage("highest RESET voltage")
-    step_v: float = _voltage("from one voltage to the next")
-    count: int = setting(1, "times", low=1, high=1_000_000)
+    step_v: float = _voltage("step from one voltage to the next")
+    count: int = setting(1, "cycles of SET and RESET sweeps", low=1, high=1_000_000)
 
     def actions(self, spec: ChipSpec) -> Iterator[Action]:
         recipe = spec.write
@@ -161,8 +161,8 @@ class Endurance(Experiment):
 
     set_v: float = _voltage("SET voltage")
     reset_v: float = _voltage("RESET voltage")
-    count: int = setting(1000, "cycles", low=1, high=1_000_000_000)
-    per_decade: int = setting(10, "cycles of a decade that are read, evenly on its logarithm", low=1, high=1_000_000)
+    count: int = setting(1000, "cycles of SET and RESET", low=1, high=1_000_000_000)
+    per_decade: int = setting(10, "cycles per decade whose cells are read, evenly in log(cycle)", low=1, high=1_000_000)
 
     def actions(self, spec: ChipSpec) -> Iterator[Action]:
         recipe, read = spec.write, _decades(self.count, self.per_decade)
@@ -177,14 +177,14 @@ class Endurance(Experiment):
 
 @dataclass(frozen=True, slots=True)
 class Retention(Experiment):
-    """Readings of cells that are left alone, the pauses between them growing by decades."""
+    """Readings of cells that get no pulse, at times spaced evenly on a logarithmic axis."""
 
     name: ClassVar[str] = "retention"
     over_time: ClassVar[bool] = True
 
     first_s: float = setting(1.0, "time of the second reading after the first", low=1e-6, high=1e9, unit="s")
-    last_s: float = setting(3600.0, "time of the last", low=1e-6, high=1e10, unit="s")
-    per_decade: int = setting(5, "readings of a decade of time", low=1, high=1000)
+    last_s: float = setting(3600.0, "time of the last reading", low=1e-6, high=1e10, unit="s")
+    per_decade: int = setting(5, "readings per decade of time", low=1, high=1000)
 
     def actions(self, spec: ChipSpec) -> Iterator[Action]:
         decades = math.log10(max(self.last_s / self.first_s, 1.0))
@@ -199,12 +199,12 @@ class Retention(Experiment):
 
 @dataclass(frozen=True, slots=True)
 class Noise(Experiment):
-    """Readings of cells that are left alone, one interval apart."""
+    """Readings of cells that get no pulse, one interval apart."""
 
     name: ClassVar[str] = "noise"
     over_time: ClassVar[bool] = True
 
-    count: int = setting(100, "readings", low=2, high=1_000_000)
+    count: int = setting(100, "readings of each cell", low=2, high=1_000_000)
 
     def actions(self, spec: ChipSpec) -> Iterator[Action]:
         yield READ

@@ -42,14 +42,18 @@ class FinetuneSettings:
     age_s: float = setting(3600.0, "age after programming", low=0, unit="s", group="Chip")
     recipe: str = str(USUAL_RECIPE)
     shift: int | None = setting(
-        None, "pixels by which images move; default: what suits the data", low=0, high=64, group=IMAGES, unset=True
+        None, "largest random shift of images in pixels; default: by data set", low=0, high=64, group=IMAGES, unset=True
     )
     symmetry: str = setting(
-        "", "none, mirror or turn; default: what suits the data", choices=SYMMETRIES, group=IMAGES, unset=True
+        "",
+        "symmetry of images: none, mirror or turn; default: by data set",
+        choices=SYMMETRIES,
+        group=IMAGES,
+        unset=True,
     )
-    crop: int = setting(0, "begin on squares of this side, which take less time", low=1, group=IMAGES, unset=True)
+    crop: int = setting(0, "train on random squares of this side first; faster", low=1, group=IMAGES, unset=True)
     held_out: int = setting(
-        2000, f"training images that only score, a tenth at most; {on_chip('2000', 400)}",
+        2000, f"training images held out for scores, at most a tenth; {on_chip('2000', 400)}",
         low=2, group=IMAGES, unset=True,
     )  # fmt: skip
     epochs: int = setting(
@@ -57,27 +61,27 @@ class FinetuneSettings:
     )
     minutes: float = setting(
         0.0,
-        "as many epochs as this machine does in so long, instead; trials and judging come beside",
+        "train for this time instead of a number of epochs; trials and scores take further time",
         low=LEAST_MINUTES,
         group=TRAINING,
         unset=True,
     )
     rate: float = setting(
-        0.0, f"learning rate at its highest; {on_chip('by trials', 0.0003)}",
+        0.0, f"highest learning rate; {on_chip('by trials', 0.0003)}",
         low=1e-6, high=1, group=TRAINING, unset=True,
     )  # fmt: skip
-    batch: int = setting(128, f"images a training step; even; {on_chip('128', 64)}", low=2, group=TRAINING, unset=True)
+    batch: int = setting(128, f"images in a batch; even; {on_chip('128', 64)}", low=2, group=TRAINING, unset=True)
     teacher: str = setting(
-        "", "net.pt that teaches, as the one that this was pruned from; default: itself", group=TRAINING, unset=True
+        "", "net.pt of a teacher, as the network before pruning; default: itself", group=TRAINING, unset=True
     )
     strength: float = setting(
-        0.0, f"of the errors in training; 1: as the record says; {on_chip('by trials', STRENGTH)}",
+        0.0, f"scale of injected errors; 1: the record's values; {on_chip('by trials', STRENGTH)}",
         low=0.01, high=10, group=TRAINING, unset=True,
     )  # fmt: skip
-    seed: int = setting(0, "everything that is random follows from it", low=0, high=(1 << 63) - 1, group=TRAINING)
-    device: str = setting("cpu", "cpu or cuda", group=MACHINE)
+    seed: int = setting(0, "seed of all random draws", low=0, high=(1 << 63) - 1, group=TRAINING)
+    device: str = setting("cpu", "device for training: cpu or cuda", group=MACHINE)
     precision: str = setting(
-        "", "32-true, bf16-mixed or 16-mixed; default: bf16-mixed where the processor multiplies it",
+        "", "precision: 32-true, bf16-mixed or 16-mixed; default: bf16-mixed if the processor has it",
         choices=PRECISIONS, group=MACHINE, unset=True,
     )  # fmt: skip
     crop_until: float = 0.6
@@ -127,7 +131,7 @@ class OnChipSettings:
     measure. ``training``: of the layers downstream of each group; its epochs count for each.
     """
 
-    groups: int = setting(4, "groups of layers, one written after the other", low=2, group=ON_THE_CHIP)
+    groups: int = setting(4, "groups of layers that are written in turn", low=2, group=ON_THE_CHIP)
     images: int = setting(
         2000, "most training images that run through the chip",
         low=2, high=MOST_MEASURED, option="measure", group=ON_THE_CHIP,

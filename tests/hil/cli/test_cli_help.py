@@ -156,6 +156,6 @@ def test_help_of_deploy_says_what_few_repeats_and_images_exclude_and_how_patienc
 ) -> None:
     assert run(["deploy", "--help"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert f"fewer than {FEWEST_REPEATS} exclude the verdict agree" in said
-    assert f"fewer than {FEWEST_IMAGES} exclude the verdict agree" in said
+    assert f"below {FEWEST_REPEATS}, the verdict agree is impossible" in said
+    assert f"below {FEWEST_IMAGES}, the verdict agree is impossible" in said
     assert f"exit code {ExitCode.LINK}" in said
