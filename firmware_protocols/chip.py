@@ -15,29 +15,39 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
-from firmware_protocols.capability import SINCE, Capability
+from firmware_protocols.capability import SINCE
 from firmware_protocols.codec import HEADER, decode, encode
 from firmware_protocols.coding.packed import asks_packed, packed, unpacked
 from firmware_protocols.connection import VERSIONS, Connection, LinkLimits
 from firmware_protocols.dead_man import OFF, DeadMan
 from firmware_protocols.errors import LinkCounters, MalformedMessage, UnknownOperation
+from firmware_protocols.extensions import messages as later
 from firmware_protocols.extensions.chip_side import OWN, Extras, Keeping
 from firmware_protocols.extensions.journal import JOURNALLED
 from firmware_protocols.handlers import Answer, ChipHandlers, Refusal, call, prepare
 from firmware_protocols.messages import (
+    Capability,
     ErrorCode,
     ErrorReply,
     Hello,
     HelloReply,
+    HoldProgram,
+    LoadLayer,
+    Mvm,
     OutputsOff,
+    ProgramTile,
     Progress,
+    Pulse,
     Reply,
     Request,
     Reset,
+    Returns,
     Status,
+    Sweep,
+    Wait,
 )
-from firmware_protocols.needs import capabilities_for
 from firmware_protocols.outputs import OutputState, fault_text, state_of
+from firmware_protocols.plans.messages import LoadPlan, RunPlan
 from firmware_protocols.receiving import Received
 from firmware_protocols.request_states import CACHED_REPLIES, RequestStates, meant
 from firmware_protocols.sending import EVENTS, RESULTS
@@ -407,3 +417,38 @@ class ChipServer:
             log.exception("outputs_off failed")
             return state_of(self.handlers, failed=True)
         return state_of(self.handlers, failed=False)
+
+
+_NEEDS: dict[type, Capability] = {
+    ProgramTile: Capability.PROGRAM_TILE,
+    Pulse: Capability.PULSE,
+    Sweep: Capability.SWEEP,
+    LoadLayer: Capability.LAYER,
+    LoadPlan: Capability.PLAN | Capability.LAYER,
+    RunPlan: Capability.PLAN | Capability.LAYER,
+    HoldProgram: Capability.HELD_PROGRAM,
+    Wait: Capability.WAIT,
+    Reset: Capability.RESET,
+    later.AskJournal: Capability.JOURNAL,
+    later.ImageTile: Capability.IMAGES | Capability.PROGRAM_TILE,
+    **dict.fromkeys((later.ImageBegin, later.ImageChunk, later.ImageStatus, later.ImageCommit), Capability.IMAGES),
+    **dict.fromkeys((later.Challenge, later.Authorise, later.DropAuthority), Capability.AUTHORITY),
+}
+_RETURNS = {Returns.RAW: Capability.RAW, Returns.SUMS: Capability.SUMS, Returns.LAYER: Capability.LAYER}
+
+
+def capabilities_for(request: Request[Any]) -> Capability:
+    """Capabilities that a chip needs for a request."""
+    needs = _NEEDS.get(type(request), Capability(0))
+    if isinstance(request, Mvm | Sweep):
+        needs |= _RETURNS[request.returns]
+    if _reads(request) > 1:
+        needs |= Capability.REPEATED_READS
+    return needs
+
+
+def _reads(request: Request[Any]) -> int:
+    """Most reads of one product."""
+    if isinstance(request, LoadLayer):
+        return max((tile.reads for tile in request.tiles), default=1)
+    return request.reads if isinstance(request, Mvm | Sweep) else 1

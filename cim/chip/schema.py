@@ -290,7 +290,7 @@ def _macro_rules(spec: ChipSpec) -> tuple[Rule, ...]:
 
 
 def _told_apart(m: MacroSpec) -> bool:
-    """Whether the levels can be represented by distinct integers (``cim.chip.levels.level_values``)."""
+    """Whether the levels can be represented by distinct integers (``cim.chip.spec.level_values``)."""
     try:
         return len(m.values.values) == len(m.levels_us)
     except ValueError:

@@ -17,7 +17,7 @@ class MnsimError(CannotExpress):
 
 
 class TileConnection(enum.StrEnum):
-    """The curve along which tiles of the grid are numbered (see ``cim.mnsim.grid``)."""
+    """The curve along which tiles of the grid are numbered (see ``cim.mnsim.mapping``)."""
 
     ROWS = "rows"
     SNAKE = "snake"

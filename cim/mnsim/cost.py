@@ -1,19 +1,41 @@
-"""Latency, area, power and energy of one network on one MNSIM 2.0 configuration."""
+"""Latency, area, power and energy of one network on one MNSIM 2.0 configuration.
+
+Power of a layer at work: what its tiles draw while a position is computed.
+
+Per PE, with r = rows / demux and c = columns / mux, rounded up, and g groups:
+    array p_array · polarity · g / (demux · mux), dac g r p, adc g c p, demux g r p, mux g c p,
+    shift register g c p, input register g r p, output register g c p, adder (g − 1) c p, input buffer;
+per tile: joint (n − 1) c p, output buffer. Layer = tiles · n PEs of the fullest tile.
+Quirks: all layers are charged as if at work at once; element-wise layers and transfers between
+tiles draw nothing. Source: MNSIM 2.0, Zhu et al., GLSVLSI 2020; numbers of the software of 2024-11-27.
+
+Completion time of each output position of each layer.
+
+A layer is a serial server over its output positions in raster order:
+    begin_n = max(finish_{n−1}, ready_n), finish_n = begin_n + t_n
+    ready: finish of the last input pixel needed, row min(max(q, 1) + s i, H) − 1, column likewise
+With F_n = Σ_{j≤n} t_j this is finish_n = F_n + max_{j≤n} (ready_j − F_{j−1}), a cumulative sum and a running maximum.
+A fully connected layer waits for all of its producer. Without the pipeline every layer waits for the end of its
+producers. Quirks: element-wise layers follow their producers position by position in any case, buffers never fill, and
+only one image is modelled.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cim.cost.workload import Workload
 from cim.mnsim.buffers import sram
-from cim.mnsim.by_component import ByComponent, summed
-from cim.mnsim.components import adder_um2, components
+from cim.mnsim.by_component import NOTHING, ByComponent, summed
+from cim.mnsim.components import Components, adder_um2, array_read_w, components
 from cim.mnsim.config import MnsimConfig
 from cim.mnsim.latency import PositionTimes, position_times
 from cim.mnsim.layers import CountedLayer, LayerKind, counted_layers
 from cim.mnsim.mapping import ChipMapping, LayerMapping, map_layers
-from cim.mnsim.pipeline import Span, spans
-from cim.mnsim.power import layer_power_w
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,3 +193,81 @@ def _shared(layers: tuple[CountedLayer, ...], mapping: ChipMapping, config: Mnsi
         ByComponent(buffer_read=buffer.read_w, buffer_write=buffer.write_w, adder=adders_w),
         ByComponent(adder=adders_w / config.digital.frequency_mhz),
     )
+
+
+def layer_power_w(layer: CountedLayer, own: LayerMapping, parts: Components, config: MnsimConfig) -> ByComponent:
+    if layer.kind is LayerKind.ELEMENT_WISE:
+        return NOTHING
+    output_buffer = parts.output_buffer
+    if layer.kind is LayerKind.POOLING:
+        return ByComponent(
+            pooling=parts.pooling_w, buffer_read=output_buffer.read_w, buffer_write=output_buffer.write_w
+        )
+    g, rows, columns = own.groups, math.ceil(own.rows / parts.demux), math.ceil(own.columns / parts.mux)
+    arrays = config.pe.polarity * g / (parts.demux * parts.mux)
+    a_pe = ByComponent(
+        array=array_read_w(own.rows, own.columns, config) * arrays,
+        dac=g * rows * parts.dac.power_w,
+        adc=g * columns * parts.adc.power_w,
+        input_register=g * rows * parts.register_w,
+        output_register=g * columns * parts.register_w,
+        input_demux=g * rows * parts.demux_w,
+        output_mux=g * columns * parts.mux_w,
+        shift_register=g * columns * parts.shift_register_w,
+        adder=(g - 1) * columns * parts.adder_w,
+        buffer_read=parts.input_buffer.read_w,
+        buffer_write=parts.input_buffer.write_w,
+    )
+    a_tile = ByComponent(
+        joint=(own.tile_pes - 1) * columns * parts.joint_w,
+        buffer_read=output_buffer.read_w,
+        buffer_write=output_buffer.write_w,
+    )
+    return summed((a_pe * own.tile_pes, a_tile)) * own.tiles
+
+
+Times = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """First begin and last finish of one layer."""
+
+    begin_ns: float
+    finish_ns: float
+
+
+def spans(layers: tuple[CountedLayer, ...], times: tuple[PositionTimes, ...], pipeline: bool) -> tuple[Span, ...]:
+    """Begin and end of every layer for one image that enters at 0."""
+    finished: list[Times] = []
+    found = []
+    for layer, own in zip(layers, times, strict=True):
+        each = own.map_ns(layer.height_out, layer.width_out)
+        total = np.cumsum(each)
+        before = total - each
+        begin = _ready(layer, layers, finished, pipeline) - before
+        done = total + np.maximum.accumulate(begin)
+        finished.append(done)
+        found.append(Span(float(begin[0]), float(done[-1])))
+    return tuple(found)
+
+
+def _ready(layer: CountedLayer, layers: tuple[CountedLayer, ...], finished: list[Times], pipeline: bool) -> Times:
+    """Time at which the inputs of every position are there, shape (positions,)."""
+    ready = np.zeros(layer.positions)
+    for i in layer.producers:
+        done, (height, width) = finished[i], (layers[i].height_out, layers[i].width_out)
+        if layer.kind is LayerKind.FC or not (pipeline or layer.kind is LayerKind.ELEMENT_WISE):
+            np.maximum(ready, done[-1], out=ready)
+        else:
+            need_rows = _needed(layer, layer.height_out, height)
+            need_columns = _needed(layer, layer.width_out, width)
+            np.maximum(ready, done.reshape(height, width)[need_rows[:, None], need_columns].ravel(), out=ready)
+    return ready
+
+
+def _needed(layer: CountedLayer, outputs: int, inputs: int) -> NDArray[np.int64]:
+    steps = np.arange(outputs)
+    if layer.kind is LayerKind.ELEMENT_WISE:
+        return np.minimum(steps, inputs - 1)
+    return np.minimum(max(layer.fresh, 1) + layer.stride * steps, inputs) - 1

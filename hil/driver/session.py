@@ -19,15 +19,15 @@ from typing import Any, TypeVar
 
 from firmware_protocols.codec import Decoded
 from firmware_protocols.connection import LinkLimits
-from firmware_protocols.errors import ChipTaken, LinkFailed
+from firmware_protocols.errors import ChipTaken, LinkFailed, RemoteProtocolError
+from firmware_protocols.extensions.authority import needed, proof_of, sealer_after, session_key
 from firmware_protocols.extensions.journal import JOURNALLED
-from firmware_protocols.extensions.messages import AskJournal, Level
+from firmware_protocols.extensions.messages import AskJournal, Authorise, Challenge, Level
 from firmware_protocols.host import HostLink
 from firmware_protocols.messages import Capability, ErrorReply, HelloReply, OutputsOff, Progress, Reply, Request
 from hil.driver.chip_clock import ComparedClock
 from hil.driver.deferred_interrupts import deferred_interrupts
-from hil.driver.errors import device_error, link_error, no_answer, no_end, no_hello, wrong_answer
-from hil.driver.host_authority import HostAuthority
+from hil.driver.errors import device_error, forged_counter, link_error, no_answer, no_end, no_hello, wrong_answer
 from hil.driver.keys import HostKey
 from hil.driver.program_image import SessionImage
 from hil.driver.reconnection import Reconnection
@@ -426,3 +426,38 @@ class Session:
             self._answer_s = usual
         self._are_off = failed is None or isinstance(failed, OutputError)
         return failed
+
+
+class HostAuthority:
+    """The key of a host, or None, and the level that the chip grants it."""
+
+    def __init__(self, key: HostKey | None) -> None:
+        self._key = key
+        self.level: Level | None = None  # None: the chip wants no key, or has got none
+
+    def first_level(self, can: Capability) -> Level | None:
+        """Level of authority to prove when a session begins; None: no key, or the chip wants none."""
+        if self._key is None or Capability.AUTHORITY not in can:
+            return None
+        usual = Level.PROGRAM if Capability.PROGRAM_TILE in can else Level.SERVICE
+        return usual if self._key.level is None else self._key.level
+
+    def lacking(self, request: Request[Any]) -> Level | None:
+        """Level that a request needs above the granted one; None: the granted level suffices, or no key is wanted."""
+        return needed(request) if self.level is not None and needed(request) > self.level else None
+
+    def prove(self, level: Level, link: HostLink, ask: Callable[[Request[Any]], Any], address: str) -> None:
+        """Prove the key by two requests; from then on, requests that change the chip carry a seal.
+
+        Raises:
+            NotAuthorised: the key is for another level, or the chip refuses it. LinkError: the seal counter was forged.
+        """
+        assert self._key is not None
+        key, nonce = self._key.of(level), link.nonce
+        challenge = ask(Challenge())
+        ask(Authorise(level, proof_of(key, challenge.nonce, level, nonce)))
+        try:
+            seals = sealer_after(challenge, session_key(key, challenge.nonce, level, nonce), before=link.sealer)
+        except RemoteProtocolError as error:
+            raise forged_counter(address, error) from error
+        link.sealer, self.level = seals, level

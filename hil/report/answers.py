@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import struct
+import zlib
+
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.intervals import wilson
 from hil.pages.account import Pictures
 from hil.pages.figures import Figure, axis, figure, packed, shown
-from hil.pages.png import image_address
 from hil.pages.tables import Table, with_reason, without_empty
 from hil.report.run_data import MOST_TELLING, RunData
 from hil.verdict.agreement import correct_answers
@@ -147,3 +150,25 @@ def _telling(data: RunData, k: int) -> str:
     right = f"right in {(virtual == label).sum()} of {len(virtual)} virtual chips"
     wrong = f"{data.classes[answer]} in {(chip == answer).sum()} of {len(chip)} repeats"
     return f"Image {int(data.indices[k]):,}, label {data.classes[label]}: {right}; chip: {wrong}"
+
+
+MOST_PIXELS = 96  # of a side; larger images are thinned
+
+
+def image_address(pixels: NDArray[np.uint8]) -> str:
+    """A ``data:`` address of an image, uint8 (H, W, C); unless C is 1 or 3, only the first channel is shown."""
+    step = max(1, -(-max(pixels.shape[:2]) // MOST_PIXELS))
+    shown = pixels[::step, ::step]
+    if shown.shape[2] != 3:
+        shown = shown[..., :1]
+    height, width, channels = shown.shape
+    lines = np.zeros((height, 1 + width * channels), np.uint8)  # each line says first that it is not filtered
+    lines[:, 1:] = shown.reshape(height, -1)
+    head = struct.pack(">IIBBBBB", width, height, 8, 2 if channels == 3 else 0, 0, 0, 0)
+    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b""))
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, body) for kind, body in parts)
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))

@@ -20,6 +20,8 @@ from mapping.bits import BitWidths
 from mapping.network.file import NetworkFile, image_keys
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph, node_shapes
+from mapping.operators.affine import BatchNorm
+from mapping.operators.products import Conv
 from search.errors import SearchError
 from search.pruned.blocks import blocks_of_graph
 from search.pruned.channels import channels_of
@@ -28,7 +30,7 @@ from search.pruned.limits import PruningLimits, Way
 from search.pruned.plan import PruningPlan, Teacher
 from search.pruned.refit import FitSettings, Refitted, noise_like, refitted
 from search.pruned.relevance import relevance
-from search.pruned.teacher import folded
+from search.train.graph_part import merged
 from search.train.images import Images
 
 WAYS = (
@@ -183,4 +185,22 @@ def pruned_file(
         activation_bits=pruned.plan.activation_bits,
         layer_bits=bits,
         trained_on=np.unique(np.concatenate(keys)),
+    )
+
+
+def folded(graph: NetworkGraph) -> NetworkGraph:
+    """The same network with its batch norms in the convolutions before them, wherever nothing else reads those."""
+    nodes = merged(graph.nodes)
+    there = {node.name for node in nodes}
+    names = {
+        node.name: node.inputs[0] for node in graph.nodes if isinstance(node, BatchNorm) and node.inputs[0] not in there
+    }
+    own = {node.name for node in nodes if isinstance(node, Conv)} & names.keys()
+    found = {name: names[name] for name in own}
+    return replace(
+        graph,
+        nodes=tuple(
+            replace(node, name=found.get(node.name, node.name), inputs=tuple(found.get(i, i) for i in node.inputs))
+            for node in nodes
+        ),
     )

@@ -43,7 +43,7 @@ class CandidateCost:
 def workload(space: Space, architecture: Architecture) -> Workload:
     """The network as layers, shapes and bits; not placed.
 
-    Pixels are 0..1, as ``search.train.export`` writes them.
+    Pixels are 0..1, as ``search.train.retrain`` writes them.
     Padding of an even kernel is what stands before (top, left); shapes say the rest.
     """
     layers = space.layers(architecture)

@@ -5,6 +5,11 @@ go back into the program one by one (``mapping.tune.reweighted``). Layers that a
 results are codes that were measured. Layers that are not written yet meet the errors of virtual chips in every batch,
 smaller by √n where n copies are averaged. The teacher's answers are those of the float network for the same images,
 which are not moved: what was measured cannot be. Imports torch: import this module late.
+
+Weights that training left between levels, put on levels: those of an output make up for each other.
+
+As the compiler rounds (``mapping.quantise.rounding``), from what the layers see of training images; the mean of the
+error that is left goes into the bias. Imports torch: import this module late.
 """
 
 from __future__ import annotations
@@ -23,14 +28,16 @@ from torch import Tensor, nn
 from cim.simulator.training_errors import ArrayNoise
 from mapping.layout.tile import stretch
 from mapping.network.file import NetworkFile
+from mapping.operators.fused import MatrixOp
 from mapping.operators.node import INPUT
 from mapping.program.conductance import ConductanceProgram
+from mapping.quantise.input_sample import input_vectors
+from mapping.quantise.rounding import input_statistics, round_weights
 from mapping.tune.reweighted import LayerWeights
 from search.train.arrays import ArrayLinear
 from search.train.graph_net import GraphNet, MatrixUnit, graph_net
 from search.train.graph_part import GraphPart, PixelGraph, merged
 from search.train.images import Images, batches
-from search.train.integer_rounding import make_whole
 from search.train.losses import distillation
 from search.train.training import At, Batch, Machine, ProgressCallback, TrainingSchedule, TrainingTask, fit
 
@@ -241,3 +248,52 @@ class _Downstream(TrainingTask):
 def _answers(teacher: nn.Module, images: Images) -> Tensor:
     parts = [teacher(pixels).float() for pixels, _ in batches(images, 250, torch.device("cpu"))]
     return torch.cat(parts)
+
+
+Seen = tuple[NDArray[np.int16], Tensor]
+"""Input codes of a layer, and what one of them stands for."""
+
+
+@torch.no_grad()
+def make_whole(net: GraphNet, layers: Collection[str], pixels: Tensor, known: Mapping[str, Tensor]) -> None:
+    """Round the weights of ``layers``, from their inputs when ``net`` as it is runs training images.
+
+    Args:
+        layers: none of them before a result that is ``known``, or equal to another one.
+        pixels: 0..1, (n, channels, height, width); known: codes of results that were measured, (n, …).
+    """
+    seen = _inputs(net, layers, pixels, known)
+    for op in net.ops:
+        if isinstance(op, MatrixOp) and op.name in seen:
+            _round(net.unit(op.name), op, *seen[op.name])
+
+
+def _inputs(net: GraphNet, layers: Collection[str], pixels: Tensor, known: Mapping[str, Tensor]) -> dict[str, Seen]:
+    found: dict[str, Seen] = {}
+
+    def keep(name: str, arguments: tuple[Any, ...]) -> None:
+        codes, scale = arguments
+        found.setdefault(name, (codes.to("cpu", torch.int16).numpy(), scale))
+
+    hooks = [
+        net.unit(name).register_forward_pre_hook(lambda _, arguments, name=name: keep(name, arguments))
+        for name in layers
+    ]
+    try:
+        net(pixels, known)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _round(unit: MatrixUnit, op: MatrixOp, codes: NDArray[np.int16], scale: Tensor) -> None:
+    array = unit.array
+    sample, mean = input_vectors(codes, op)
+    levels, step = array.levels_now()
+    real = levels.flatten(1).double().cpu().numpy().reshape(op.stored.shape)
+    integers = np.arange(array.quantiser.low, array.quantiser.high + 1)
+    whole = round_weights(real, input_statistics(sample), np.ones(real.shape[:2]), integers)
+    lost = torch.from_numpy(np.einsum("goi,gi->go", real - whole, mean).reshape(-1)).to(step.device)
+    unit.shift.add_((scale * step.flatten() * unit.gain * lost / unit.usual).float())
+    array.weight.copy_(torch.from_numpy(whole.astype(np.float32)).to(step.device).view_as(array.weight) * step)

@@ -4,6 +4,12 @@ The student is the network on arrays (``search.train.graph_net``), the teacher t
 it was made smaller from, which also shows where its blocks are strong. It answers for every batch as its images were
 moved. Errors of virtual chips are there almost from the first step; the rate falls as a cosine. All training images
 and few epochs: a few thousand images overfit. Imports torch: import this module late.
+
+Features of blocks that a student and its teacher have in common, whatever their widths: where their maps are strong.
+
+For a map x, a = Σ_c x_c² over its places, brought to the length 1; two maps of equal size differ by |a_s − a_t|²
+(Zagoruyko and Komodakis, arXiv:1612.03928). So a network of fewer channels can be shown where its teacher looks.
+Imports torch: import this module late.
 """
 
 from __future__ import annotations
@@ -11,7 +17,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,16 +25,21 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cim.chip.spec import ChipSpec
 from cim.simulator.training_errors import ArrayNoise
 from mapping.compile import LayoutOptions, compile_network
 from mapping.network.file import NO_KEYS, NetworkFile, image_keys, load_network, save_network
-from mapping.operators.node import INPUT
+from mapping.network.graph import NetworkGraph
+from mapping.operators.fused import FusedOp, MatrixOp
+from mapping.operators.joins import Add
+from mapping.operators.node import INPUT, NodeOp
+from mapping.operators.products import Conv
 from mapping.program.conductance import ConductanceProgram
+from mapping.quantise.lower import lower
 from mapping.quantise.weight_scales import ScaleRule
 from search.train.arrays import forget_ranges, noise_digest
-from search.train.block_features import feature_loss, shared_blocks
 from search.train.graph_net import GraphNet, graph_net, tuned_file
 from search.train.graph_part import GraphPart, PixelGraph, merged
 from search.train.images import Images
@@ -253,3 +264,30 @@ class _Finetuning(TrainingTask):
         forget_ranges(model)
         model.set_errors(1.0)
         return accuracy(model, images, self.device, 100)
+
+
+def shared_blocks(ops: Sequence[FusedOp], teacher: NetworkGraph) -> dict[str, str]:
+    """Operations of a student, and the node of its teacher that gives what they give.
+
+    These are additions at the ends of blocks; of networks without any, convolutions. They have the same names and maps
+    of the same size in both.
+    """
+    sums = [op for op in ops if isinstance(op, NodeOp) and isinstance(op.node, Add)]
+    ends, node_kind = (sums, Add) if sums else ([op for op in ops if isinstance(op, MatrixOp)], Conv)
+    named = {node.name for node in teacher.nodes if isinstance(node, node_kind)}
+    theirs = {op.name: op for op in lower(teacher) if op.name in named and len(op.output_shape) == 3}
+    return {
+        op.name: theirs[op.name].output_node
+        for op in ends
+        if op.name in theirs and op.output_shape[1:] == theirs[op.name].output_shape[1:]
+    }
+
+
+def feature_loss(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], blocks: Mapping[str, str]) -> Tensor:
+    """Mean over blocks and images of |a_s − a_t|²."""
+    each = [(_strength(student[own]) - _strength(teacher[node])).square().sum(1).mean() for own, node in blocks.items()]
+    return torch.stack(each).mean()
+
+
+def _strength(x: Tensor) -> Tensor:
+    return functional.normalize(x.float().square().sum(1).flatten(1), dim=1)

@@ -41,11 +41,10 @@ from hil.deployment.network_source import BUNDLED_DATA, BUNDLED_NETWORK
 from hil.deployment.options import DeployOptions
 from hil.prediction.predict import UNMEASURED, points_of, predict
 from hil.prediction.shares import Shrunk
-from hil.prediction.text import Prediction
+from hil.prediction.text import Distribution, Prediction
 from hil.simulation.virtual_chip import SampledDevice, build_chip
 from hil.simulation.virtual_chips import VirtualChips
 from hil.simulation.virtual_target import VirtualTarget
-from hil.verdict.yields import Distribution
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.network.file import load_network

@@ -8,7 +8,7 @@
 ``run`` simulates each cell (task, sampler, kernel, size) on virtual chips of ``hermes.toml``, each with features of
 its own: products on the array, sine and cosine (or the step) as tables, the ridge classifier in floating point. It
 never sees the real runs. ``judge`` compares losses, chip less floating point on both sides, since nobody knows their
-split into training and test rows (``hil.verdict.several_chips``), and kernel errors by their means. First it says how
+split into training and test rows (``hil.prediction.judge_chips``), and kernel errors by their means. First it says how
 many cells can agree if the belief is right: real runs and their float ones are replaced by draws of the belief's own
 spread, ``DRAWS`` times.
 """
@@ -35,7 +35,7 @@ from kernel_runs import KERNELS, RUNS, SAMPLERS, SIZES, Floats, read_runs
 from numpy.typing import NDArray
 
 from cim.chip.spec import ChipSpec
-from hil.verdict.several_chips import SeveralJudged, judge_several
+from hil.prediction.judge_chips import SeveralJudged, judge_several
 from hil.verdict.verdict import Verdict
 
 HERE = Path(__file__).parents[2]

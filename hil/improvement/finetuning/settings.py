@@ -36,7 +36,7 @@ class FinetuneSettings:
     blocks. ``precision`` "":
     bfloat16 where the processor multiplies it. ``recipe``: what a deployment will do to the network, by which it is
     judged; without ``aims`` the mean drift of cells counts as an error, too. ``rate`` 0 and ``strength`` 0: by short
-    trials (``hil.improvement.finetuning.trials``).
+    trials (``hil.improvement.finetuning.run``).
     """
 
     age_s: float = setting(3600.0, "age after programming", low=0, unit="s", group="Chip")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cim.array.cell_iv import CellCurrent, amplitude_parts
-from cim.array.sensing import sensing_factor
 from cim.chip.file import load_chip
 from cim.chip.spec import MacroSpec, Sensing
+from cim.simulator.layer import sensing_factor
 
 LAB = load_chip("lab-128").macro
 

@@ -10,8 +10,7 @@ import torch
 
 from cim.chip.encoding import LevelOutOfRange, encode_tile, tile_halves_us
 from cim.chip.file import ChipFileError, chip_names, idealised, load_chip, parse_chip, render_chip
-from cim.chip.levels import level_values
-from cim.chip.spec import ChipSpec, Encoding, MacroSpec, PairSubtraction
+from cim.chip.spec import ChipSpec, Encoding, MacroSpec, PairSubtraction, level_values
 from cim.simulator.training_errors import cell_levels
 from hil.calibration.patterns import pattern_levels
 

@@ -27,12 +27,11 @@ from cim.mnsim import (
 from cim.mnsim.by_component import NAMES
 from cim.mnsim.components import components
 from cim.mnsim.config import TileConnection
-from cim.mnsim.grid import curve
+from cim.mnsim.cost import spans
 from cim.mnsim.latency import position_times
 from cim.mnsim.layers import CountedLayer, LayerKind, counted_layers
-from cim.mnsim.mapping import map_layers
+from cim.mnsim.mapping import curve, map_layers
 from cim.mnsim.networks import resnet18
-from cim.mnsim.pipeline import spans
 
 DATA = Path(__file__).parent.parent.parent / "data"
 DEFAULT = load_mnsim()

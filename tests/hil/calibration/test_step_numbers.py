@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hil.calibration.measurements import STEP_REQUESTS, STEPS, VECTORS, NumberRange, NumberTable
 from hil.calibration.plan import PLANS, CalibrationPlan, later_ages
-from hil.calibration.step_numbers import STEP_REQUESTS, STEPS, VECTORS, NumberRange, NumberTable
 
 
 def test_the_numbers_of_earlier_calibrations_stand() -> None:

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from firmware_protocols.messages import TileAddress
-from hil.driver.open_chip import connect, open_chip
+from hil.driver.open_chip import connect, open_chip, reopener
 from hil.driver.reconnection import Reconnection
 from hil.errors import DeviceError, LinkError, PortError
 from hil.server.serve import serving
 from hil.transports.ports import Port
-from hil.transports.reopening import reopener
 
 from ..fake_chip import FakeChip, small_spec
 from ..faulty_board import Board
@@ -138,7 +137,7 @@ def test_a_board_under_another_name_is_found_by_its_serial_number(monkeypatch: p
     ports = [port("/dev/ttyA", "0403:6001 serial X1"), port("/dev/ttyB", "0403:6001 serial X2")]
     opened: list[str] = []
     monkeypatch.setattr("hil.transports.ports.list_ports", lambda: ports)
-    monkeypatch.setattr("hil.transports.reopening.open_transport", lambda address, **_: opened.append(address))
+    monkeypatch.setattr("hil.driver.open_chip.open_transport", lambda address, **_: opened.append(address))
     again = reopener("/dev/ttyA?baud=9600", timeout_s=1.0)
     assert again is not None
     again()

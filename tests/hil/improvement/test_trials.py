@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from hil.improvement.finetuning import run
+from hil.improvement.finetuning.run import RATES, chosen
 from hil.improvement.finetuning.settings import RATE, STRENGTH, FinetuneSettings
-from hil.improvement.finetuning.trials import RATES, chosen
 from hil.watch import Watch
 from search.train.finetune import TrainingSpeed
 

@@ -23,10 +23,9 @@ from hil.device_fit.result import fit_table
 from hil.errors import MismatchError, UsageError
 from hil.pages.summary import Fact
 from hil.prediction.predict import VirtualRow, at_temperature, predict, record_or_nominal, with_stuck_cells
-from hil.prediction.text import Prediction
+from hil.prediction.text import Distribution, Prediction, Yield
 from hil.simulation.virtual_chip import VirtualChip
 from hil.simulation.virtual_chips import VirtualChips
-from hil.verdict.yields import Distribution, Yield
 from hil.watch import Watch
 from mapping.program.training_inputs import training_inputs
 from mapping.recipe.recipe import Recipe

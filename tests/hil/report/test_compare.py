@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hil.cli import run as hil
-from hil.pages.beside import difference, side_by_side, warnings
+from hil.cli.show import difference, side_by_side, warnings
 from hil.pages.tables import Table
 from hil.report.account import account_of, summary_of
 from hil.report.files import report_text, write_report

@@ -12,8 +12,7 @@ import hil as hil_room
 from hil.cli import run as hil
 from hil.pages.glossary import find_terms, glossary
 from hil.pages.summary import Bars, Scale
-from hil.report.account import summary_of
-from hil.report.causes import causes_table
+from hil.report.account import causes_table, summary_of
 from hil.report.tables import accuracies, cells, layers
 from hil.searching.summary import COLUMNS
 

@@ -15,8 +15,7 @@ from cim.record.published import nominal_record
 from hil.errors import ExitCode, FileError, MismatchError
 from hil.pages.shell import page
 from hil.pages.summary import Bars
-from hil.report.account import account_of, summary_of
-from hil.report.causes import causes_table
+from hil.report.account import account_of, causes_table, summary_of
 from hil.report.files import report_text
 from hil.report.schema import report_schema
 from hil.report.tables import questions

@@ -18,13 +18,12 @@ import hil.pages
 from cim.intervals import wilson
 from hil.pages.account import Account, Bullets, Marked, Plot, Section
 from hil.pages.figures import MOST_POINTS_DRAWN, block_largest, block_mean, dots, line, packed
-from hil.pages.png import image_address
 from hil.pages.shell import page
 from hil.pages.summary import Bar, Bars, Fact, Headline, NextStep, Scale, ScaleRow, Summary, Tone
 from hil.pages.tables import Table
 from hil.report import figures, tables
 from hil.report.account import account_of
-from hil.report.answers import class_accuracies, class_table, confusion
+from hil.report.answers import class_accuracies, class_table, confusion, image_address
 
 from ..page_parts import figures_of, own
 

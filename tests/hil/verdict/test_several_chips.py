@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hil.verdict.several_chips import judge_several
+from hil.prediction.judge_chips import judge_several
 from hil.verdict.survival import lost_on_virtual_chips, survival
 from hil.verdict.verdict import Verdict
 

@@ -8,7 +8,7 @@ import torch
 
 from mapping.network.architectures import build
 from mapping.quantise.lower import lower
-from search.train.block_features import feature_loss, shared_blocks
+from search.train.finetune import feature_loss, shared_blocks
 
 
 def test_blocks_of_a_smaller_network_are_found_in_its_teacher_and_differ_by_where_they_are_strong() -> None:

@@ -32,8 +32,8 @@ from mapping.operators.products import Linear  # noqa: E402
 from mapping.program.execute import IdealMultiply, run  # noqa: E402
 from search.space.genes import Bits  # noqa: E402
 from search.train.arrays import WindowConv2d, aimed, array_layers, set_strength  # noqa: E402
+from search.train.downstream import make_whole  # noqa: E402
 from search.train.graph_net import GraphNet, graph_net, tuned_file  # noqa: E402
-from search.train.integer_rounding import make_whole  # noqa: E402
 
 from ...mapping.small_networks import conv, every_node, network, norm, pooled_logits  # noqa: E402
 from ...mapping.tensor_networks import attention, gated, recurrent  # noqa: E402

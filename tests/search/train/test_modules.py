@@ -26,8 +26,8 @@ from search.space.operators import SLOT, ConvOperator, MbConv, Operator, Residua
 from search.space.precision import Precision  # noqa: E402
 from search.space.target import ChipTarget  # noqa: E402
 from search.train.arrays import ArrayConv2d, array_layers, set_strength, with_adc_bits  # noqa: E402
-from search.train.export import network_file  # noqa: E402
 from search.train.modules import LayerNet, network, normalised  # noqa: E402
+from search.train.retrain import network_file  # noqa: E402
 
 from ..tiny import CLASSES, TEXT, TINY, images, tiny_architecture  # noqa: E402
 
