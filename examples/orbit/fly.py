@@ -19,6 +19,7 @@ from hil.deployment.deploy import deploy
 from hil.deployment.network_source import program_of
 from hil.deployment.options import DeployOptions, NetworkOptions
 from hil.payload.budget import busy_share, check_budget
+from hil.payload.built_memory import built_memory
 from hil.payload.harden import accuracy_at_end, harden_campaign
 from hil.payload.orbit import load_orbit, orbit_path
 from hil.payload.page import mission_page
@@ -88,7 +89,10 @@ def fly(asked: argparse.Namespace, watch: Screen) -> None:
     )
     hardening = harden_campaign(out / "campaign", program, plan, options)
     at_end = accuracy_at_end(out / "campaign", program, plan)
-    budget = check_budget(program, plan, network=subject.name, accuracy=subject.accuracy, accuracy_at_end=at_end)
+    memory = built_memory(program, out / "run")
+    budget = check_budget(
+        program, plan, network=subject.name, accuracy=subject.accuracy, accuracy_at_end=at_end, memory=memory
+    )
     write_text(out / "budget.json", json.dumps(budget.to_json(), indent=1) + "\n")
     made = ("program.h5", "budget.json", "run/report.json", "run/record.h5")
     files = [

@@ -40,6 +40,7 @@ def check(
     from cim.record.file import load_record
     from hil.deployment.network_source import images_asked
     from hil.payload.budget import check_budget
+    from hil.payload.built_memory import built_memory
     from hil.payload.harden import accuracy_at_end
     from hil.payload.requirements import load_mission
     from hil.payload.subject import open_subject, simulated_accuracy
@@ -57,7 +58,14 @@ def check(
         options = replace(options, recipe=found.recipe)
         accuracy = simulated_accuracy(found.program, images, record, options, watch)
     at_end = accuracy_at_end(campaign, found.program, wanted) if campaign else None
-    budget = check_budget(found.program, wanted, network=found.name, accuracy=accuracy, accuracy_at_end=at_end)
+    budget = check_budget(
+        found.program,
+        wanted,
+        network=found.name,
+        accuracy=accuracy,
+        accuracy_at_end=at_end,
+        memory=built_memory(found.program, subject),
+    )
     return Told([budget.summary()], budget.to_json(), ExitCode.OUTSIDE_TOLERANCE if budget.broken else ExitCode.DONE)
 
 
@@ -86,13 +94,30 @@ def harden(
 
 def pack(
     run: Annotated[Path, typer.Argument(help="folder of a run whose chip executed the network as a stored plan")],
+    plan: Annotated[Path | None, typer.Argument(help="mission.toml, whose limits are set beside the package")] = None,
+    *,
     out: Annotated[Path, typer.Option("--out", "-o", help="new folder to write", callback=output_folder)],
+    watch: Watch,
 ) -> Told:
-    """Write the network of a run as C99 code without a link, and a host program that reproduces the run's outputs."""
-    from hil.payload.pack import pack_run
+    """Write the network of a run as C99 code without a link, and a host program that reproduces the run's outputs.
 
+    With mission.toml it prints the budget of hil mission check, too; exit code 1 when a limit is broken.
+    """
+    from hil.payload.budget import check_budget
+    from hil.payload.built_memory import built_memory
+    from hil.payload.pack import pack_run
+    from hil.payload.requirements import load_mission
+    from hil.payload.subject import open_subject
+
+    wanted = None if plan is None else load_mission(plan)
     package = pack_run(run, out)
-    return Told([package.summary()], package.to_json())
+    if wanted is None:
+        return Told([package.summary()], package.to_json())
+    found = open_subject(run, NetworkOptions(), watch)
+    memory = built_memory(found.program, run)
+    budget = check_budget(found.program, wanted, network=found.name, accuracy=found.accuracy, memory=memory)
+    code = ExitCode.OUTSIDE_TOLERANCE if budget.broken else ExitCode.DONE
+    return Told([package.summary(), budget.summary()], {**package.to_json(), "budget": budget.to_json()}, code)
 
 
 mission = group("Prototype a payload in orbit: budgets, mitigations, code.", check, harden, pack)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from firmware_protocols.messages import Capability
 from hil.deployment.layer_sums import Exact
-from hil.deployment.plans.layer_loads import layer_message
+from hil.deployment.plans.layer_loads import layer_messages
 from hil.deployment.plans.network_plan import NoPlan
 from hil.deployment.plans.taps import Taps
 from hil.deployment.targets.measured_sums import Conversions, MeasuredSums, as_maps
@@ -20,7 +20,7 @@ from hil.driver.samples import LAYERS, REPEAT
 from hil.errors import BeyondLimit
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram, MatrixStep
-from mapping.program.copies import Copy, by_copy, copies_of, joined
+from mapping.program.copies import Copy, by_copy, joined
 from mapping.program.corrections import Corrections
 from mapping.program.driven import driven_codes
 from mapping.tune.fit_limits import some_places
@@ -46,12 +46,10 @@ class MeasuredLayers:
     conversions: dict[str, Conversions] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.numbers: dict[tuple[str, int], int] = {}  # layer and copy -> the chip's number
-        for step in self.program.matrices:
-            for copy in copies_of(step.group):
-                number = self.numbers[step.name, copy.number] = len(self.numbers)
-                corrections = self.corrections[step.name][copy.tiles.start : copy.tiles.stop]
-                self.driver.load_layer(layer_message(number, copy.of(step), corrections))
+        messages = layer_messages(self.program, self.corrections)
+        self.numbers = {key: message.layer for key, message in messages.items()}  # layer and copy -> the chip's number
+        for message in messages.values():
+            self.driver.load_layer(message)
 
     def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
         """Level sums of a layer of which the chip holds a part (``mapping.program.rounds``): tiles are added here."""

@@ -20,12 +20,14 @@ from cim.cost.network_cost import estimate
 from hil.errors import UsageError
 from hil.pages.summary import Bar, Bars, Fact, Headline, Summary, Tone
 from hil.pages.tables import Table
+from hil.payload.built_memory import BuiltMemory
 from hil.payload.host_load import HostLoad, host_load
 from hil.payload.requirements import MissionPlan
 from mapping.program.conductance import ConductanceProgram
 from mapping.workload import program_workload
 
-FORMAT = "hil.budget/2.0"
+FORMAT = "hil.budget/3.0"
+NOT_BUILT = BuiltMemory("not built: hil mission check builds it")
 FRAMING = 1.05  # bytes sent for a byte of a file: packet headers, checksums, repeats (assumed)
 ON_HOST = ("activation", "pooling", "multiplier", "accumulator")  # modules of the cost model that the host replaces
 
@@ -209,14 +211,10 @@ class MissionBudget:
         tone = Tone.BAD if broken else Tone.OPEN if still_open else Tone.GOOD
         word = "BROKEN" if broken else "OPEN" if still_open else "KEPT"
         text = f"{broken} of {len(self.lines)} limits broken, {still_open} open"
-        image, load = self.image, self.image.load
+        image = self.image
         shares = tuple(
             Bar(share.name, f"{1e3 * share.energy_j:.3g} mJ", share.energy_j, share.basis)
             for share in sorted(image.shares, key=lambda share: -share.energy_j)
-        )
-        host = (
-            f"{load.operations:,} operations; bytes of RAM {load.ram_bytes:,} to run and {load.unpack_bytes:,} to "
-            f"unpack, of flash {load.flash_bytes:,}, {load.packed_bytes:,} of them packed"
         )
         return Summary(
             f"{self.mission}: {self.network} on {self.chip}",
@@ -228,7 +226,6 @@ class MissionBudget:
                     "One image costs", f"{1e3 * image.energy_j:.4g} mJ, {1e3 * image.seconds:.4g} ms", aside="estimated"
                 ),
                 Bars("Energy of one image", shares),
-                Fact("Host", host),
             ),
         )
 
@@ -252,12 +249,14 @@ def check_budget(
     network: str = "network",
     accuracy: KnownAccuracy | None = None,
     accuracy_at_end: KnownAccuracy | None = None,
+    memory: BuiltMemory = NOT_BUILT,
 ) -> MissionBudget:
     """Set every limit of a mission beside what a program needs.
 
     Args:
         accuracy: lower end of the known accuracy; None: the floor stays open.
         accuracy_at_end: the same at the end of the mission, from a campaign; None: that line stays open.
+        memory: of the compiled package; the board's own code and stack come on top (``[host]``).
 
     Raises:
         UsageError: the mission names no limit.
@@ -268,7 +267,7 @@ def check_budget(
     work_j = image.energy_j - image.idle_j
     orbit_j = plan.mission.images_per_orbit * work_j + plan.host.idle_w * orbit_s
     counted = "estimated: cost model, counted operations, figures of mission.toml"
-    memory = "estimated: counted from the program and its packed copy; code and stack of mission.toml"
+    ram, flash = memory.beside(plan.host.stack_bytes, plan.host.code_bytes)
     sent = load.packed_bytes * FRAMING
     rate = limits.uplink_bit_per_s
     passes = None if rate is None else math.ceil(8 * sent / (rate * pass_s))
@@ -281,8 +280,8 @@ def check_budget(
         ("energy an image", 1e3 * image.energy_j, limits.energy_per_image_mj, "mJ", True, counted),
         ("images a pass", fits, limits.images_per_pass, "images", False, counted),
         ("images an orbit", orbit_s / image.seconds, plan.mission.images_per_orbit, "images", False, counted),
-        ("host RAM", max(load.ram_bytes, load.unpack_bytes), limits.host_ram_bytes, "bytes", True, memory),
-        ("host flash", load.flash_bytes, limits.host_flash_bytes, "bytes", True, memory),
+        ("host RAM", ram, limits.host_ram_bytes, "bytes", True, memory.source),
+        ("host flash", flash, limits.host_flash_bytes, "bytes", True, memory.source),
         (
             "uplink of a program",
             sent,

@@ -30,7 +30,6 @@ from hil.pages.summary import Fact, Headline, Summary, Tone
 from hil.pages.tables import Table
 from hil.payload.budget import KnownAccuracy, busy_share, image_energy
 from hil.payload.radiation.campaign import MOST_BYTES, REPORT, TABLE, file_digest, read_injections, report_digest
-from hil.payload.radiation.checksums import CheckedProgram, checked_program
 from hil.payload.radiation.detectors import SCRUB_READS
 from hil.payload.radiation.faults import CELLS, REGISTERS, exposures
 from hil.payload.radiation.outcomes import DETECTORS, InjectionResult, Share, WeightedShare, shares, weighted
@@ -42,13 +41,10 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.workload import program_workload
 
 FORMAT, HARDENING = "hil.hardening/3.0", "hardening.json"
-MOST_ALARMS = 1e-3  # share of fault-free images with an alarm, beyond which guards and checksums are not taken
-GUARDS = frozenset((Mitigation.RANGE, Mitigation.CHECKSUM))
+MOST_ALARMS = 1e-3  # share of fault-free images with an alarm, beyond which range guards are not taken
 GOLDEN_EVERY = 100  # images between two runs of the golden vectors
 TUNE_EVERY_S = 30 * 86400.0
 TUNE_IMAGES = 128
-RESIDUE_SHARE = 0.125  # of the energy of an addition: two bits beside sixteen (assumed)
-
 OUTVOTED = (*CELLS, *REGISTERS, FaultKind.CONVERSION, FaultKind.CORRECTION)
 """Kinds that strike one of three copies of a layer: the median of three sums is not theirs. By construction."""
 
@@ -151,7 +147,7 @@ class Hardening:
         )
         tone = Tone.BAD if self.chosen is None else Tone.GOOD if low >= self.wanted else Tone.OPEN
         loud = "; more than 1 in 1,000, so no set has them" if self.alarms.share > MOST_ALARMS else ""
-        alarms = f"{self.alarms.count} of {self.alarms.of} fault-free images by range guards and checksums{loud}"
+        alarms = f"{self.alarms.count} of {self.alarms.of} fault-free images by range guards{loud}"
         kinds = tuple(
             (kind, f"{share.count} of {share.of}", f"{100 * share.interval[0]:.1f} … {100 * share.interval[1]:.1f} %")
             for kind, share in self.by_kind.items()
@@ -209,7 +205,6 @@ def harden_campaign(folder: Path, program: ConductanceProgram, plan: MissionPlan
     tripled = most_critical_layer(results, [m.name for m in program.matrices])
     known = prices(
         program,
-        checked_program(program),
         plan,
         scrub_s=timeline["scrub_s"],
         golden=report["settings"]["golden"],
@@ -280,9 +275,6 @@ def read_report(folder: Path, program: ConductanceProgram) -> dict[str, Any]:
         found = parse_json(read_text(folder / REPORT, MOST_BYTES))
         if found["format"] != REPORT_FORMAT:
             raise ValueError(f"format {found['format']!r:.60}")
-        for name in ("settings", "kinds", "false_alarms"):
-            if not isinstance(found[name], dict):
-                raise ValueError(f"{name} is missing")
         digest = str(found["settings"]["program"])
         if report_digest(found) != found["digests"]["report"]:
             raise _edited(folder, REPORT)
@@ -353,11 +345,11 @@ def harden(
 
     free = tuple(m for m in Mitigation if m not in always and m not in never)
     every = [chosen.union(always) for chosen in _subsets(free)]
-    sets = [judged(chosen) for chosen in every if not chosen & GUARDS or alarms.share <= MOST_ALARMS]
+    sets = [judged(chosen) for chosen in every if Mitigation.RANGE not in chosen or alarms.share <= MOST_ALARMS]
     if not sets:
         raise UsageError(
-            f"{', '.join(sorted(GUARDS & frozenset(always)))} in every set, but {alarms.count} of {alarms.of} "
-            "fault-free images raised an alarm, more than 1 in 1,000"
+            f"{Mitigation.RANGE} in every set, but {alarms.count} of {alarms.of} fault-free images raised an alarm, "
+            "more than 1 in 1,000"
         )
     meets = [s for s in sets if s.accuracy >= floor and s.detection.share >= detection]
     picked = min(meets, key=lambda s: (s.price.energy_j, s.price.cells, s.price.host_bytes), default=None)
@@ -412,7 +404,6 @@ def _subsets(items: Sequence[Mitigation]) -> list[frozenset[Mitigation]]:
 
 def prices(
     program: ConductanceProgram,
-    checked: CheckedProgram,
     plan: MissionPlan,
     *,
     scrub_s: float,
@@ -434,9 +425,7 @@ def prices(
         raise NoCostModel(spec.name)
     image = image_energy(program, plan)
     plain = estimate(program_workload(program), spec)
-    with_checks = estimate(program_workload(checked.program), spec)
     tripled_layer = next(part for part in plain.layers if part.name == tripled)
-    conversions = sum(layer.conversions for layer in plain.layers)
     per_scrub = max(1.0, plan.images_per_second * scrub_s)
     per_tune = max(1.0, plan.images_per_second * TUNE_EVERY_S)
     sums, channels, codes = _sums(program)
@@ -448,13 +437,6 @@ def prices(
     return {
         Mitigation.TIMER: Price(host_bytes=8, counted="a counter of the host"),
         Mitigation.RANGE: _host(plan, 2 * sums, 8 * channels, f"2 comparisons of {sums:,} sums", cost),
-        Mitigation.CHECKSUM: Price(
-            (with_checks.energy_pj - plain.energy_pj) * 1e-12,
-            max(0.0, (with_checks.latency_ns - plain.latency_ns) * 1e-9),
-            checked.cells,
-            8 * len(checked.checks),
-            "cost model with the columns",
-        ),
         Mitigation.SCRUB: Price(
             scrub_j / per_scrub,
             cells * SCRUB_READS * spec.timing.cell_read_ns * 1e-9 / per_scrub,
@@ -471,11 +453,8 @@ def prices(
         ),
         Mitigation.PARITY: Price(
             codes * buffer_pj * 1e-12,
-            host_bytes=-(-image.load.ram_bytes // 8),
+            host_bytes=-(-codes // 8),
             counted=f"one bit more of {codes:,} codes, written and read",
-        ),
-        Mitigation.RESIDUE: Price(
-            RESIDUE_SHARE * sums * cost.accumulate_pj * 1e-12, counted=f"{RESIDUE_SHARE:g} additions of {sums:,} sums"
         ),
         Mitigation.ECC: _ecc(program, plan, cost, image.load.program_bytes, per_scrub),
         Mitigation.REGISTERS: Price(
@@ -486,11 +465,6 @@ def prices(
             f"{registers:,} bits of configuration read back each image",
         ),
         Mitigation.SIGNATURE: _host(plan, 2 * steps, 8, f"2 operations of {steps} steps", cost),
-        Mitigation.TWICE: Price(  # every held sample once more, while the next inputs wait
-            plain.energy_by_module_pj["adc"] * 1e-12,
-            sum(layer.busy_ns["adc"] for layer in plain.layers) * 1e-9,
-            counted=f"{conversions:,} conversions more, cost model",
-        ),
         Mitigation.TRIPLE: Price(  # two copies more of one layer, read at the same time, and a vote
             2 * tripled_layer.total_pj * 1e-12,
             cells=2 * tripled_layer.cells,

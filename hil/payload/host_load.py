@@ -1,4 +1,4 @@
-"""Load of a network on the host processor beside the chip: operations, link, memory."""
+"""Load of a network on the host processor beside the chip: operations, link, stored bytes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,8 @@ from cim.cost.workload import Executor, LayerWork, WorkKind
 from hil.payload.requirements import HostFigures
 from mapping.network.file import NO_KEYS
 from mapping.operators.integer.requantise import Requantise
-from mapping.operators.node import INPUT
-from mapping.operators.step import Step
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.records import to_record
-from mapping.program.shapes import step_shapes
 from mapping.workload import program_workload
 
 CORRECTION, BIAS, REQUANTISE, ADD = 3, 1, 4, 11
@@ -26,21 +23,15 @@ SUM_BITS = 32  # of a level sum between chip and host
 CORRECTION_BYTES = 4 + 8 + 4  # gain, offset and input gain of a column (``cim.chip.correction``)
 RULE_BYTES, BIAS_BYTES = 4 + 1, 4  # multiplier and shift; bias
 PACKED = {"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 1 << 15, "lc": 3, "lp": 0}
-UNPACK_BYTES = 2 * (1846 + (768 << 3)) + (1 << 15)  # probabilities of 16 bits for lc + lp = 3, and the dictionary
 
 
 @dataclass(frozen=True, slots=True)
 class HostLoad:
-    """One image on the host. ``ram_bytes`` are activations, sums of one output row, corrections and stack;
-    ``unpack_bytes`` stack, state and dictionary of the decoder of a new program; ``flash_bytes`` levels, corrections,
-    rules, input table, code, and a packed new program (``packed_bytes``)."""
+    """One image on the host; ``program_bytes``: levels, corrections, rules and input table."""
 
     operations: int
     link_bits: int
-    ram_bytes: int
-    unpack_bytes: int
-    flash_bytes: int
-    program_bytes: int  # of the flash, unpacked, without the host's own code
+    program_bytes: int
     packed_bytes: int  # what is uplinked
     host_s: float
     link_s: float
@@ -63,15 +54,11 @@ def host_load(program: ConductanceProgram, host: HostFigures) -> HostLoad:
         link_bits += sum(host_bits(layer) for layer in beyond)
     operations += len(program.classes)  # the argmax
     corrections = CORRECTION_BYTES * sum(len(t.outputs) for m in program.matrices for t in m.group.tiles)
-    image, packed = program_image_bytes(program) + corrections, packed_bytes(program)
     return HostLoad(
         operations=operations,
         link_bits=link_bits,
-        ram_bytes=_activation_bytes(program, bool(host.digital_on_host)) + corrections + host.stack_bytes,
-        unpack_bytes=UNPACK_BYTES + host.stack_bytes,
-        flash_bytes=image + packed + host.code_bytes,
-        program_bytes=image,
-        packed_bytes=packed,
+        program_bytes=program_image_bytes(program) + corrections,
+        packed_bytes=packed_bytes(program),
         host_s=operations / host.operations_per_s,
         link_s=link_bits / host.link_bit_per_s,
     )
@@ -130,28 +117,3 @@ def _link_bits(layer: LayerWork) -> int:
     assert layer.tiles is not None
     answers = int(layer.tiles.outputs.sum()) // layer.tiles.copies
     return math.prod(layer.in_shape) * layer.input_bits + answers * layer.positions * SUM_BITS
-
-
-def _activation_bytes(program: ConductanceProgram, sums: bool) -> int:
-    """Most bytes of codes alive at once; with ``sums``, also of the sums of one output row on the host."""
-    last = {name: i for i, step in enumerate(program.steps) for name in step.inputs}
-    shapes = step_shapes(program)
-    held = {INPUT: math.prod(program.input.shape) * _code_bytes(program.input.bits)}
-    most = 0
-    for i, step in enumerate(program.steps):
-        shape = shapes[step.name]
-        held[step.name] = math.prod(shape) * _code_bytes(_bits(program, step))
-        row = shape[0] * (shape[2] if len(shape) == 3 else 1) * SUM_BITS // 8
-        most = max(most, sum(held.values()) + (row if sums and isinstance(step, MatrixStep) else 0))
-        for name in step.inputs:
-            if last[name] == i:
-                held.pop(name, None)
-    return most
-
-
-def _bits(program: ConductanceProgram, step: Step) -> int:
-    return SUM_BITS if step is program.steps[-1] else program.activation_bits
-
-
-def _code_bytes(bits: int) -> int:
-    return 1 if bits <= 8 else 2 if bits <= 16 else 4

@@ -39,6 +39,8 @@ from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
 from firmware_protocols.plans.plan import plan_of
 from hil.atomic import output_error
 from hil.deployment.deployment import PROGRAM_FILE
+from hil.deployment.plans.layer_loads import layer_messages
+from hil.deployment.plans.network_plan import network_plan
 from hil.errors import FileError, UsageError
 from hil.pages.summary import Fact, NextStep, Summary
 from hil.payload.radiation.stored_words import coded
@@ -46,6 +48,8 @@ from hil.server.firmware_build import SOURCES, config_header
 from hil.server.firmware_launch import die_serial
 from hil.transports.replay import Exchange, exchanges_of
 from hil.transports.wire_log import read_wire_log
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.corrections import nominal_corrections
 from mapping.program.file import load_program
 
 FLIGHT = ("chip_cells", "chip_compute", "digital", "layers", "messages")  # of core/, beside plan/ and onboard/
@@ -142,6 +146,23 @@ def packed_run(run: Path) -> PackedRun:
     return best
 
 
+def packed_program(program: ConductanceProgram) -> PackedRun:
+    """Contents of a package before any run: corrections of a nominal chip, no writes, and golden vectors of zeros.
+
+    Raises:
+        hil.deployment.plans.network_plan.NoPlan: no chip runs the whole network.
+    """
+    messages = layer_messages(program, nominal_corrections(program))
+    words = network_plan(program, {key: message.layer for key, message in messages.items()}).words()
+    channels, height, width = program.input.shape
+    return PackedRun(
+        {message.layer: codec.encode(message) for message in messages.values()},
+        [codec.encode(LoadPlan(len(words), 0, words))],
+        images=[np.zeros((GOLDEN, height, width, channels), np.uint8)],
+        answers=[np.zeros((2, GOLDEN, len(program.classes)), np.int32)],
+    )
+
+
 def _message(path: Path, exchange: Exchange) -> tuple[bytes, Request[Any] | None]:
     """Bytes and message of a request in the log; (b"", None) for a request that a package does not need."""
     data = exchange.request.data
@@ -167,11 +188,28 @@ def pack_run(run: Path, folder: Path) -> Package:
     assert packed.chip is not None, "a session begins with the description of its chip"
     serial, native = packed.chip.serial, packed.chip.firmware.endswith(NATIVE)
     seed = next((seed for seed in range(MOST_SEEDS) if native and die_serial(spec, seed) == serial), None)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
+            write_package(Path(made) / "package", packed, config_header(spec, seed or 0, {}, serial))
+            digest = _digest(Path(made) / "package")
+            (Path(made) / "package").rename(folder)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    return Package(folder, sum(map(len, packed.images)), len(store_words(packed)), digest, seed)
+
+
+def write_package(root: Path, packed: PackedRun, config: str) -> dict[str, int]:
+    """Write the files of a package into a new folder; the sizes of its memory (``sizes_of``), and words of a slot.
+
+    Args:
+        config: ``chip_config.h`` (``hil.server.firmware_build.config_header``).
+    """
     words = store_words(packed)
     answers = np.concatenate(packed.answers, axis=1)[0]
     sizes = {**sizes_of(packed), "SLOT_WORDS": GROUP * math.ceil(ROOM * len(words) / GROUP)}
     texts = {
-        "chip_config.h": config_header(spec, seed or 0, {}, serial),
+        "chip_config.h": config,
         "sizes.mk": "SIZES = " + " ".join(f"-D{name}={size}" for name, size in sizes.items()) + "\n",
         "network.c": _source(words, packed.sample),
         "answers.txt": "".join(" ".join(map(str, row)) + "\n" for row in answers),
@@ -180,22 +218,14 @@ def pack_run(run: Path, folder: Path) -> Package:
         "images.bin": b"".join(batch.tobytes() for batch in packed.images),
         "writes.bin": b"".join(struct.pack("<QI", time_ns, len(data)) + data for time_ns, data in packed.writes),
     }
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
-            root = Path(made) / "package"
-            for name in _firmware():
-                (root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(SOURCES / name, root / name)
-            for name in HOST_FILES:
-                (root / "onboard" / name).rename(root / name)
-            for name, data in {**binaries, **{n: text.encode() for n, text in texts.items()}}.items():
-                (root / name).write_bytes(data)
-            digest = _digest(root)
-            root.rename(folder)
-    except OSError as error:
-        raise output_error(folder, error) from error
-    return Package(folder, len(answers), len(words), digest, seed)
+    for name in _firmware():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(SOURCES / name, root / name)
+    for name in HOST_FILES:
+        (root / "onboard" / name).rename(root / name)
+    for name, data in {**binaries, **{n: text.encode() for n, text in texts.items()}}.items():
+        (root / name).write_bytes(data)
+    return sizes
 
 
 def _firmware() -> Iterator[str]:

@@ -39,7 +39,7 @@ class MissionLimits:
 class HostFigures:
     """The processor beside the chip. ``operations_per_s``: integer operations at ``active_w``; ``digital_on_host``: 1
     where the digital operations between products run there, 0 where chip logic runs the whole plan; ``code_bytes`` and
-    ``stack_bytes`` are those of its program."""
+    ``stack_bytes`` are those of its own program, beside the network's."""
 
     active_w: float = field_of(number(0.0, 1e3))
     idle_w: float = field_of(number(0.0, 1e3))

@@ -38,15 +38,12 @@ class Mitigation(enum.StrEnum):
 
     TIMER = "timer"
     RANGE = "range-guards"
-    CHECKSUM = "checksum-columns"
     SCRUB = "scrubbing"
     GOLDEN = "golden-vectors"
     PARITY = "parity"
-    RESIDUE = "residues"
     ECC = "ecc"
     REGISTERS = "register-readback"
     SIGNATURE = "step-signature"
-    TWICE = "second-conversion"
     TRIPLE = "triple-layer"
     TUNE = "re-tuning"
 

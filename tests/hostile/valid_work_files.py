@@ -72,7 +72,7 @@ def _program() -> ConductanceProgram:
 
 def injections(folder: Path) -> Path:
     results = [
-        InjectionResult(n, "cell-extreme", "conv", 0, n, 1, False, False, 3, n % 2, 0, 1, False, True, False)
+        InjectionResult(n, "cell-extreme", "conv", 0, n, 1, False, False, 3, n % 2, 0, False, True, False)
         for n in range(20)
     ]
     save_injections(results, folder / "injections.json")

@@ -5,7 +5,7 @@ Injection i has its kind from its number (all kinds in turn), its site and the n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from cim.record.calibration import CalibrationRecord
 from cim.simulator.modes import SimulationMode
-from hil.payload.radiation.checksums import CheckedProgram, checked_program
-from hil.payload.radiation.detectors import Guards, check_names, scrub_finds
+from hil.payload.radiation.detectors import Guards, scrub_finds
 from hil.payload.radiation.faults import STORED, ChipUnderTest, Fault, FaultSpace, fault_space, inject
 from hil.payload.radiation.outcomes import InjectionResult
 from hil.payload.radiation.run import ChipAnswers, FaultContext
@@ -31,24 +30,20 @@ SITES, SCRUB_NOISE = 0xFA17, 0x5C2B  # purpose tags of the host's seeds
 JUDGE_SAMPLE = 0  # number of the noise of the first judged image
 
 
-def fault_context(
-    base: ConductanceProgram, checked: CheckedProgram, record: CalibrationRecord, recipe: Recipe, *, seed: int
-) -> FaultContext:
-    """Virtual chip 0 of a seed, in fast mode, with its checksum columns, after a recipe. Always the same.
+def fault_context(program: ConductanceProgram, record: CalibrationRecord, recipe: Recipe, *, seed: int) -> FaultContext:
+    """Virtual chip 0 of a seed, in fast mode, after a recipe. Always the same.
 
     Args:
-        base: prepared by the recipe (``Recipe.prepared``), as ``checked`` is.
+        program: prepared by the recipe (``Recipe.prepared``).
     """
-    program, mode = checked.program, SimulationMode.FAST
+    mode = SimulationMode.FAST
     chips = VirtualChips(program, record, recipe, 1, seed, inputs=training_inputs(program), mode=mode)
     drawn = chips.draw(0)
     virtual = build_chip(program, record, drawn, seed=chips.noise_seed, number=0, mode=mode)
-    targets = recipe.targets(base)
-    if targets is not None:  # checks are not tuned: nothing but their sums is looked at
-        base = virtual.tuned(base, targets).program
-        tuned = {step.name: step for step in base.steps}
-        program = replace(program, steps=tuple(tuned.get(step.name, step) for step in program.steps))
-    return FaultContext(ChipUnderTest(base, program, record, drawn), virtual, checked.checks)
+    targets = recipe.targets(program)
+    if targets is not None:
+        program = virtual.tuned(program, targets).program
+    return FaultContext(ChipUnderTest(program, record, drawn), virtual)
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,7 @@ class ContextInputs:
     @cached_property
     def context(self) -> FaultContext:
         """Built where it is asked for first, once for all blocks that one process does, as is what follows."""
-        return fault_context(self.program, checked_program(self.program), self.record, self.recipe, seed=self.seed)
+        return fault_context(self.program, self.record, self.recipe, seed=self.seed)
 
     @cached_property
     def all_images(self) -> NDArray[np.uint8]:
@@ -109,10 +104,10 @@ def judge(number: int, inputs: ContextInputs) -> InjectionResult:
     by_code = fault.kind in STORED and inputs.words.read_after([inputs.words.bit_of(fault)]).mended
     place = (number, str(fault.kind), fault.step, fault.tile, fault.place, fault.bit)
     if injection.refused:
-        return InjectionResult(*place, True, False, 0, 0, 0, 0, False, False, by_code)
+        return InjectionResult(*place, True, False, 0, 0, 0, False, False, by_code)
     after = context.faulted(injection, before, inputs.all_images, JUDGE_SAMPLE)
     if after.hung:
-        return InjectionResult(*place, False, True, judged, judged, 0, 0, False, False, by_code)
+        return InjectionResult(*place, False, True, judged, judged, 0, False, False, by_code)
     rng = np.random.default_rng(np.random.SeedSequence([inputs.seed, SCRUB_NOISE, number]))
     step_us, read_noise = inputs.program.spec.macro.level_step_us, context.chip.record.read_noise
     # Layers without a change raise the alarms that they raised before, which are no detection.
@@ -120,9 +115,8 @@ def judge(number: int, inputs: ContextInputs) -> InjectionResult:
         (after.logits != before.logits).any(axis=1),
         after.classes != before.classes,
         inputs.guards.range_alarms(after, before),
-        inputs.guards.checksum_alarms(after, check_names(context), before),
     )
-    logits, answers, ranges, checksums = (int(found[:judged].sum()) for found in by_image)
+    logits, answers, ranges = (int(found[:judged].sum()) for found in by_image)
     return InjectionResult(
         *place,
         False,
@@ -130,7 +124,6 @@ def judge(number: int, inputs: ContextInputs) -> InjectionResult:
         logits,
         answers,
         ranges,
-        checksums,
         inputs.guards.golden_alarm(after.logits[judged:]),
         scrub_finds(injection.cell, step_us, read_noise, rng),
         by_code,

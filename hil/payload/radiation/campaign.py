@@ -34,8 +34,7 @@ from hil.datasets.image_set import Dataset
 from hil.errors import FileError, Interrupted, LinkError, UsageError
 from hil.payload.orbit import OrbitFile
 from hil.payload.radiation.block import ContextInputs, fault_context, run_block
-from hil.payload.radiation.checksums import checked_program
-from hil.payload.radiation.detectors import ALARM_SAMPLE, calibrate_guards, check_names, healthy_batches
+from hil.payload.radiation.detectors import ALARM_SAMPLE, calibrate_guards, healthy_batches
 from hil.payload.radiation.faults import fault_space
 from hil.payload.radiation.outcomes import InjectionResult, Share
 from hil.payload.radiation.report import CampaignResult, campaign_json, campaign_page, campaign_summary
@@ -48,7 +47,7 @@ from mapping.program.conductance import ConductanceProgram
 from search.errors import SearchError
 from search.train.workers import side_by_side, workers
 
-FORMAT = "hil.injections/1.1"
+FORMAT = "hil.injections/2.0"
 REPORT, TABLE, PAGE = "campaign.json", "injections.json", "campaign.html"
 BLOCK = 200  # injections of one block
 MOST_BYTES = 1 << 26
@@ -176,14 +175,12 @@ def run_campaign(
     with watch.stage("guards"):
         recipe = replace(options.recipe, age_s=options.age_s)
         program = recipe.prepared(program, record, watch)
-        checked = checked_program(program)
-        context = fault_context(program, checked, record, recipe, seed=options.seed)
+        context = fault_context(program, record, recipe, seed=options.seed)
         golden = program.calibration_images[: options.golden]
         guards = calibrate_guards(context, program.calibration_images, golden, images["widen"])
         raised = 0
         for answers in healthy_batches(context, images["alarm"], ALARM_SAMPLE):
-            found = guards.range_alarms(answers) | guards.checksum_alarms(answers, check_names(context))
-            raised += int(found.sum())
+            raised += int(guards.range_alarms(answers).sum())
         right = context.healthy(images["judge"], 0).classes == images["labels"]
     inputs = ContextInputs(
         program=program,
@@ -202,7 +199,7 @@ def run_campaign(
     results = [result for block in blocks for result in block]
     save_injections(results, folder / TABLE)
     alarms, healthy = Share(raised, len(images["alarm"])), Share(int(right.sum()), len(right))
-    return CampaignResult(results, space, checked, guards, alarms, healthy, settings)
+    return CampaignResult(results, space, guards, alarms, healthy, settings)
 
 
 def _split(program: ConductanceProgram, data: Dataset, options: OrbitSettings) -> dict[str, NDArray[Any]]:

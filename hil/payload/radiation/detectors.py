@@ -1,9 +1,8 @@
 """Guards and golden vectors: detectors of faults that are measured (``hil.payload.radiation.outcomes`` has all).
 
-*Range guard*: a level sum outside its channel's range for fault-free images. *Checksum*: a residual of the checksum
-columns (``hil.payload.radiation.checksums``) beyond what they gave, at one place or on the mean of a map. *Golden
-vectors*: stored images whose logits deviate by more than noise. *Scrub*: a cell whose reading differs from its earlier
-reading by half a level. *ECC*: a struck word of memory is decoded (``hil.payload.radiation.stored_words``).
+*Range guard*: a level sum outside its channel's range for fault-free images. *Golden vectors*: stored images whose
+logits deviate by more than noise. *Scrub*: a cell whose reading differs from its earlier reading by half a level.
+*ECC*: a struck word of memory is decoded (``hil.payload.radiation.stored_words``).
 Thresholds come from stored training images, widened until some other fault-free images raise no alarm.
 """
 
@@ -17,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.cells.read_noise import ReadNoise
-from hil.payload.radiation.checksums import SUFFIX
 from hil.payload.radiation.run import ChipAnswers, FaultContext
 
 WIDTHS = (1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0)  # of the fault-free span, tried in order
@@ -32,45 +30,24 @@ CALIBRATE_SAMPLE, GOLDEN_SAMPLE, WIDEN_SAMPLE, ALARM_SAMPLE = (n << 32 for n in 
 
 @dataclass(frozen=True)
 class Guards:
-    """Thresholds of detectors. ``low``, ``high``: by layer, (outputs,) level sums; ``residual``, ``residual_mean``: by
-    checked layer, the middle and the largest distance from it; ``golden``: mean logits (g, classes), and the largest
-    distance
-    from them."""
+    """Thresholds of detectors. ``low``, ``high``: by layer, (outputs,) level sums, and ``width`` of their span;
+    ``golden``: mean logits (g, classes), and the largest distance from them."""
 
     low: Mapping[str, NDArray[np.float64]]
     high: Mapping[str, NDArray[np.float64]]
-    residual: Mapping[str, tuple[float, float]]
-    residual_mean: Mapping[str, tuple[float, float]]
     golden: NDArray[np.float64]
     golden_most: float
-    widths: tuple[float, float] = (1.0, 1.0)  # of range guards and of checksums
+    width: float = 1.0
 
     def range_alarms(self, answers: ChipAnswers, before: ChipAnswers | None = None) -> NDArray[np.bool_]:
         """Flags (n,) of images with a sum outside its channel's range; layers equal to ``before`` are skipped."""
-        width = self.widths[0]
         alarms = np.zeros(len(answers.logits), np.bool_)
         for name, low in self.low.items():
-            if _same(name, answers, before):
+            if before is not None and answers.sums[name] is before.sums[name]:
                 continue
-            middle, half = (self.high[name] + low) / 2, (self.high[name] - low) / 2 * width
+            middle, half = (self.high[name] + low) / 2, (self.high[name] - low) / 2 * self.width
             least, most = _extremes(answers.sums[name])
             alarms |= ((least < middle - half) | (most > middle + half)).any(axis=1)
-        return alarms
-
-    def checksum_alarms(
-        self, answers: ChipAnswers, checks: Mapping[str, str], before: ChipAnswers | None = None
-    ) -> NDArray[np.bool_]:
-        """Flags (n,) of images with a residual beyond its threshold; ``checks``: check step of each layer."""
-        width = self.widths[1]
-        alarms = np.zeros(len(answers.logits), np.bool_)
-        for name, check in checks.items():
-            if _same(name, answers, before):
-                continue
-            left = residuals(answers, name, check)
-            middle, most = self.residual[name]
-            alarms |= (np.abs(left - middle) > width * most).any(axis=1)
-            middle, most = self.residual_mean[name]
-            alarms |= np.abs(left.mean(axis=1) - middle) > width * most
         return alarms
 
     def golden_alarm(self, logits: NDArray[np.int32]) -> bool:
@@ -95,32 +72,16 @@ def calibrate_guards(
         raise ValueError("guards need stored, golden and other images")
     low: dict[str, NDArray[np.float64]] = {}
     high: dict[str, NDArray[np.float64]] = {}
-    spans: dict[str, list[tuple[float, float]]] = {}
-    means: dict[str, list[tuple[float, float]]] = {}
-    checks = check_names(context)
     for turn in range(CALIBRATION_PASSES):
         for answers in healthy_batches(context, stored, CALIBRATE_SAMPLE + turn * len(stored)):
             for name in context.products:
                 least, most = (part.astype(np.float64) for part in _extremes(answers.sums[name]))
                 low[name] = np.minimum(low.get(name, np.inf), least.min(axis=0))
                 high[name] = np.maximum(high.get(name, -np.inf), most.max(axis=0))
-            for name, check in checks.items():
-                left = residuals(answers, name, check)
-                spans.setdefault(name, []).append((float(left.min()), float(left.max())))
-                mean = left.mean(axis=1)
-                means.setdefault(name, []).append((float(mean.min()), float(mean.max())))
     runs = [context.healthy(golden, GOLDEN_SAMPLE + turn * len(golden)).logits for turn in range(GOLDEN_CHECKS)]
     reference = np.mean(runs, axis=0)
     furthest = max(golden_distance(logits, reference) for logits in runs)
-    guards = Guards(low, high, _middles(spans), _middles(means), reference, GOLDEN_WIDTH * furthest)
-    return _widened(guards, context, others)
-
-
-def residuals(answers: ChipAnswers, layer: str, check: str) -> NDArray[np.float64]:
-    """Σ of a layer's outputs minus its check, (n, positions)."""
-    maps, checked = _channels_last(answers.sums[layer]), answers.sums[check]
-    whole: NDArray[np.float64] = maps.astype(np.float64) @ np.ones(maps.shape[2])  # integers: exact below 2^53
-    return whole - checked.reshape(len(maps), -1)
+    return _widened(Guards(low, high, reference, GOLDEN_WIDTH * furthest), context, others)
 
 
 def golden_distance(logits: NDArray[np.int32], reference: NDArray[np.float64]) -> float:
@@ -142,32 +103,14 @@ def healthy_batches(context: FaultContext, images: NDArray[np.uint8], sample: in
         yield context.healthy(images[first : first + BATCH], sample + first)
 
 
-def check_names(context: FaultContext) -> dict[str, str]:
-    """For each product whose layer has a check, the name under which the check's sums are kept."""
-    known = {check.name for check in context.checks.values()}
-    layers = {step.name: context.program.product_of(step) for step in context.program.steps}
-    return {name: name + SUFFIX for name, own in layers.items() if own is not None and own.name + SUFFIX in known}
-
-
 def _widened(guards: Guards, context: FaultContext, others: NDArray[np.uint8]) -> Guards:
     """Guards widened until other fault-free images raise no alarm; at most to the widest setting."""
-    checks = check_names(context)
-    wanted = [0, 0]
+    wanted = 0
     for answers in healthy_batches(context, others, WIDEN_SAMPLE):
-        for which in (0, 1):
-            while wanted[which] < len(WIDTHS) - 1:
-                tried = replace(guards, widths=(WIDTHS[wanted[0]], WIDTHS[wanted[1]]))
-                alarms = tried.range_alarms(answers) if which == 0 else tried.checksum_alarms(answers, checks)
-                if not alarms.any():
-                    break
-                wanted[which] += 1
+        while wanted < len(WIDTHS) - 1 and replace(guards, width=WIDTHS[wanted]).range_alarms(answers).any():
+            wanted += 1
     # One step more: the images of tomorrow are not those of the calibration.
-    chosen = [WIDTHS[min(n + 1, len(WIDTHS) - 1)] for n in wanted]
-    return replace(guards, widths=(chosen[0], chosen[1]))
-
-
-def _same(layer: str, answers: ChipAnswers, before: ChipAnswers | None) -> bool:
-    return before is not None and answers.sums[layer] is before.sums[layer]
+    return replace(guards, width=WIDTHS[min(wanted + 1, len(WIDTHS) - 1)])
 
 
 def _extremes(sums: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -183,11 +126,3 @@ def _extremes(sums: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.in
 def _channels_last(sums: NDArray[np.int32]) -> NDArray[np.int32]:
     """Sums as (n, places, outputs), the memory order of fast mode."""
     return np.moveaxis(sums, 1, -1).reshape(len(sums), -1, sums.shape[1])
-
-
-def _middles(spans: Mapping[str, list[tuple[float, float]]]) -> dict[str, tuple[float, float]]:
-    found = {}
-    for name, parts in spans.items():
-        low, high = min(p[0] for p in parts), max(p[1] for p in parts)
-        found[name] = (low + high) / 2, max((high - low) / 2, 1.0)
-    return found

@@ -86,10 +86,8 @@ class Injection:
 
 @dataclass(frozen=True)
 class ChipUnderTest:
-    """The virtual chip for fault injection: ``base``: its program, ``program``: the same with its
-    check steps (``hil.payload.radiation.checksums``), the record, and the chip's cells, converters and corrections."""
+    """The virtual chip for fault injection: program, record, and the chip's cells, converters and corrections."""
 
-    base: ConductanceProgram
     program: ConductanceProgram
     record: CalibrationRecord
     drawn: SampledDevice
@@ -347,7 +345,7 @@ def _activation(chip: ChipUnderTest, fault: Fault) -> Injection:
 
 def _sequencer(chip: ChipUnderTest, fault: Fault) -> Injection:
     """The number of the current step has one bit flipped: the sequencer continues from there."""
-    number = [s.name for s in chip.base.steps].index(fault.step)
+    number = [s.name for s in chip.program.steps].index(fault.step)
     return Injection(fault, next_step=number ^ (1 << fault.bit))
 
 

@@ -13,12 +13,10 @@ from cim.intervals import wilson
 from hil.payload.radiation.faults import REGISTERS
 from hil.payload.settings import FaultKind, Mitigation
 
-TWICE_CODES = 5  # by which two conversions of one sample may differ; noise of half a code does not come near
-
 
 @dataclass(frozen=True, slots=True)
 class InjectionResult:
-    """One injection. Counts are of judged images: logits changed, answers changed, range and checksum alarms.
+    """One injection. Counts are of judged images: logits changed, answers changed, range alarms.
     ``ecc_mended``: it struck a stored word, and the code corrected it."""
 
     number: int
@@ -32,7 +30,6 @@ class InjectionResult:
     logits: int
     answers: int
     range_alarms: int
-    checksum_alarms: int
     golden_alarm: bool
     scrubbed: bool
     ecc_mended: bool
@@ -74,18 +71,14 @@ DETECTORS: dict[str, Callable[[InjectionResult], bool]] = {
     "loader": lambda result: result.refused,  # refuses what cannot be, whatever else is switched on
     Mitigation.TIMER: lambda result: result.hung,
     Mitigation.RANGE: lambda result: result.range_alarms > 0,
-    Mitigation.CHECKSUM: lambda result: result.checksum_alarms > 0,
     Mitigation.SCRUB: lambda result: result.scrubbed,
     Mitigation.GOLDEN: lambda result: result.golden_alarm,
     Mitigation.PARITY: _catches(FaultKind.ACTIVATION),
-    Mitigation.RESIDUE: _catches(FaultKind.ACCUMULATOR),
     Mitigation.ECC: lambda result: result.ecc_mended,
     Mitigation.REGISTERS: _catches(*REGISTERS),
     Mitigation.SIGNATURE: _catches(FaultKind.SEQUENCER),
-    Mitigation.TWICE: lambda result: result.kind == FaultKind.CONVERSION and 1 << result.bit > TWICE_CODES,
 }
-"""Whether the loader or a mitigation notices an injection. Triple copies outvote a fault, re-tuning corrects a drift:
-neither notices."""
+"""Whether the loader or a mitigation notices an injection; triple copies outvote it, and re-tuning notices none."""
 
 
 def outcome_of(result: InjectionResult, detectors: Collection[str] = ()) -> FaultOutcome:

@@ -16,7 +16,6 @@ from hil.pages.shell import page
 from hil.pages.summary import Fact, Headline, Summary, SummaryItem
 from hil.pages.tables import Table
 from hil.payload.orbit import OrbitFile
-from hil.payload.radiation.checksums import CheckedProgram
 from hil.payload.radiation.detectors import Guards
 from hil.payload.radiation.faults import FAULTS, FaultSpace, exposures
 from hil.payload.radiation.outcomes import (
@@ -30,7 +29,7 @@ from hil.payload.radiation.outcomes import (
 )
 from hil.payload.settings import SCENARIOS, SCRUBBED, TUNED, WITHOUT, FaultKind, Mitigation
 
-FORMAT = "hil.radiation-report/4.0"
+FORMAT = "hil.radiation-report/5.0"
 BY_BIT = (  # kinds whose harm depends on the bit
     *(FaultKind.CONVERTER_TRIM, FaultKind.CONVERTER_RANGE, FaultKind.CONVERSION, FaultKind.ACCUMULATOR),
     *(FaultKind.ACTIVATION, FaultKind.IMAGE_LEVEL, FaultKind.IMAGE_TABLE),
@@ -45,9 +44,8 @@ class CampaignResult:
 
     results: list[InjectionResult]
     space: FaultSpace
-    checked: CheckedProgram
     guards: Guards
-    alarms: Share  # fault-free images with an alarm of range guard or checksum
+    alarms: Share  # fault-free images with an alarm of a range guard
     healthy: Share  # right answers of the chip without a fault, on the judged images
     settings: dict[str, Any]
 
@@ -107,10 +105,7 @@ def campaign_json(found: CampaignResult, orbit: OrbitFile, busy_share: float | N
         "bits": {kind: _json(own) for kind, own in bits.items()},
         "detectors": {name: _json(shares(harmed, counted=notices)) for name, notices in DETECTORS.items()},
         "false_alarms": found.alarms.to_json(),
-        "guard_widths": {"range": found.guards.widths[0], "checksum": found.guards.widths[1]},
-        "checksum_cells": found.checked.cells,
-        "checksum_reads_share": found.checked.reads_share,
-        "layers_without_checksum": list(found.checked.unchecked),
+        "guard_width": found.guards.width,
         "assumed": [f"{name}: {orbit.sources[name]}" for name in orbit.assumed],
     }
 

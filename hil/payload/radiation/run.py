@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.simulator.layer import NoiseKey
-from hil.payload.radiation.checksums import SUFFIX
 from hil.payload.radiation.faults import ChipUnderTest, Injection
 from hil.simulation.virtual_chip import COPY_NOISE, CopySimulator, VirtualChip
 from mapping.operators.integer import digital_ops
@@ -34,7 +33,7 @@ Sums = Mapping[str, NDArray[np.int32]]
 
 @dataclass(frozen=True)
 class ChipAnswers:
-    """Logits (n, classes), level sums by layer and check, codes by step. ``hung``: the sequencer never ends."""
+    """Logits (n, classes), level sums by layer, codes by step. ``hung``: the sequencer never ends."""
 
     logits: NDArray[np.int32]
     sums: Sums
@@ -52,11 +51,10 @@ class FaultContext:
 
     chip: ChipUnderTest
     virtual: VirtualChip
-    checks: Mapping[str, MatrixStep]
 
     @property
     def program(self) -> ConductanceProgram:
-        return self.chip.base
+        return self.chip.program
 
     @property
     def products(self) -> tuple[str, ...]:
@@ -90,7 +88,7 @@ class FaultContext:
         struck = {name for name, _ in injection.simulators}
         for step in self.program.steps:
             layer = self.program.product_of(step)
-            itself = layer is not None and bool({layer.name, layer.name + SUFFIX} & struck)
+            itself = layer is not None and layer.name in struck
             ruled = step.name in injection.sums or (step.name if layer is None else layer.name) in injection.steps
             new = np.any([dirty[name] for name in step.inputs], axis=0)
             if itself or (ruled and new.any()):
@@ -141,9 +139,6 @@ class FaultContext:
             numbers = None if chosen is None else tuple(chosen.tolist())
             seen = in_places(layer, codes[step.inputs[0]].astype(np.int16, copy=False))
             sums[step.name] = self._product(layer, seen, sample, simulators, numbers)
-            check = self.checks.get(layer.name)
-            if check is not None:
-                sums[step.name + SUFFIX] = self._product(check, seen, sample, simulators, numbers)
         return self._finished(step, codes, sums, injection)
 
     def _finished(

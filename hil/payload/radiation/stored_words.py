@@ -41,8 +41,7 @@ _NO_BIT = -1
 
 def _tables() -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int16]]:
     """Tables of the code. Check bits that each of the 64 data bits flips (data bit i is bit 7 − i % 8 of byte i // 8);
-    check byte of
-    every value of each data byte, (8, 256); the data bit that a syndrome names (64 and more: a check bit)."""
+    check byte of every value of each data byte, (8, 256); the data bit that a syndrome names (64 on: a check bit)."""
     weighted = [sum(1 << b for b in ones) for n in (3, 5) for ones in itertools.combinations(range(CHECK_BITS), n)]
     columns = np.array(weighted[: 8 * WORD_BYTES], np.uint8)
     values = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)

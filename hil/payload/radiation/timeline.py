@@ -4,10 +4,10 @@
 *register-readback*: registers are reloaded every interval. *ecc*: stored words carry a SECDED code, are decoded at
 each use and written back every interval; upset bits are really flipped and decoded
 (``hil.payload.radiation.stored_words``). *re-tuning*: gains and biases are fitted again to stored images
-(``mapping.tune``). Parts without mitigation keep all upsets since the launch; corrections are of the first
-hour, and the dose of converters stays. *scrubbed* has the first three, *scrubbed and tuned* all four. Transient
-upsets during an image are not included. Ages past 1e5 s extrapolate every law of
-relaxation that was measured so far. With D the dose in Mrad(Si), W the window of levels and m its middle,
+(``mapping.tune``). Parts without mitigation keep all upsets since the launch; corrections are of the first hour, and
+the dose of converters stays. *scrubbed* has the first three, *scrubbed and tuned* all four. Transient upsets during an
+image are not included. Ages past 1e5 s extrapolate every law of relaxation that was measured so far. With D the dose
+in Mrad(Si), W the window of levels and m its middle,
 
     ΔG = −s D W · (G − m) / (W / 2) + v D W · N(0, 1)       per cell, s shift and v spread
     gain · (1 − g D),   offset + o D                         per converter
@@ -252,7 +252,7 @@ class OrbitRow:
             rng = self._rng(YEARS, number, year, list(FaultKind).index(kind))
             count = 0 if kind in self.options.left_out else min(int(rng.poisson(expected[kind])), MOST_UPSETS)
             faults[kind] = [self.space.draw(kind, rng, self.orbit.upsets.high_share) for _ in range(count)]
-        chip = ChipUnderTest(program, program, self.record, drawn)
+        chip = ChipUnderTest(program, self.record, drawn)
         drawn = strike_cells(chip, drawn, [fault for kind in CELLS for fault in faults.pop(kind, [])])
         stored = [fault for kind in STORED for fault in faults.get(kind, [])]
         if code:  # check bits are struck, too
@@ -267,7 +267,7 @@ class OrbitRow:
                     fault = words.fault_of(bit)
                     faults.setdefault(fault.kind, []).append(fault)
         for fault in (fault for found in faults.values() for fault in found):
-            chip = ChipUnderTest(program, program, self.record, drawn)
+            chip = ChipUnderTest(program, self.record, drawn)
             if fault.kind in (FaultKind.REQUANTISE, FaultKind.IMAGE_TABLE):
                 changed = inject(chip, fault)
                 steps = tuple(changed.steps.get(step.name, step) for step in program.steps)

@@ -13,7 +13,6 @@ from cim.record.published import nominal_record
 from hil.datasets.image_set import Dataset
 from hil.payload.orbit import SHIPPED, OrbitFile, load_orbit
 from hil.payload.radiation.block import fault_context
-from hil.payload.radiation.checksums import checked_program
 from hil.payload.radiation.run import FaultContext
 from hil.payload.settings import AS_COMPILED
 from mapping.compile import compile_network
@@ -34,7 +33,7 @@ def record(program: ConductanceProgram) -> CalibrationRecord:
 
 @pytest.fixture(scope="session")
 def bench(program: ConductanceProgram, record: CalibrationRecord) -> FaultContext:
-    return fault_context(program, checked_program(program), record, AS_COMPILED, seed=3)
+    return fault_context(program, record, AS_COMPILED, seed=3)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from hil.cli import run
 from hil.deployment.options import NetworkOptions
 from hil.errors import FileError
 from hil.payload.budget import BudgetStatus, KnownAccuracy, check_budget, image_energy
+from hil.payload.built_memory import BuiltMemory, built_memory, deepest
 from hil.payload.facts_file import NewerFactsFile
 from hil.payload.host_load import host_load, operations_of, packed_bytes, program_image_bytes
 from hil.payload.requirements import load_mission
@@ -27,6 +28,7 @@ from ..fitting import every_answer_fits as every_answer_fits
 from ..invented_run import synthetic_run
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "orbit" / "mission.toml"
+BUILT = BuiltMemory("built for a test", 1000, 2000)
 
 
 def mission_file(folder: Path, before: str = "", after: str = "") -> Path:
@@ -38,11 +40,11 @@ def mission_file(folder: Path, before: str = "", after: str = "") -> Path:
 
 
 def test_a_network_that_fits_keeps_every_limit_and_leaves_an_unknown_accuracy_open(program: ConductanceProgram) -> None:
-    budget = check_budget(program, load_mission(EXAMPLE))
+    budget = check_budget(program, load_mission(EXAMPLE), memory=BUILT)
     assert not budget.broken
     assert [line.name for line in budget.open] == ["accuracy", "accuracy after 3 years"]
     known = KnownAccuracy(0.9, "simulated")
-    full = check_budget(program, load_mission(EXAMPLE), accuracy=known, accuracy_at_end=known)
+    full = check_budget(program, load_mission(EXAMPLE), accuracy=known, accuracy_at_end=known, memory=BUILT)
     assert full.open == ()
     asked = ("power, average", "power, peak", "energy an orbit", "images a pass", "host RAM", "host flash")
     asked += ("uplink of a program", "passes for a program", "accuracy", "accuracy after 3 years")
@@ -58,7 +60,7 @@ def test_a_network_that_fits_keeps_every_limit_and_leaves_an_unknown_accuracy_op
         ("energy_per_image_mj = 0.2", "energy_per_image_mj = 0.0001", "energy an image"),
         ("images_per_pass = 600", "images_per_pass = 100000000", "images a pass"),
         ("host_ram_bytes = 131072", "host_ram_bytes = 8000", "host RAM"),
-        ("host_flash_bytes = 524288", "host_flash_bytes = 98304", "host flash"),
+        ("host_flash_bytes = 524288", "host_flash_bytes = 32768", "host flash"),
         ("uplink_bytes = 131072", "uplink_bytes = 100", "uplink of a program"),
         ("uplink_bit_per_s = 64000.0", "uplink_bit_per_s = 1.0", "passes for a program"),
         ("accuracy_floor = 0.85", "accuracy_floor = 0.95", "accuracy"),
@@ -68,7 +70,7 @@ def test_each_limit_can_be_broken(
     field: str, limit: str, name: str, program: ConductanceProgram, tmp_path: Path
 ) -> None:
     plan = load_mission(mission_file(tmp_path, field, limit))
-    broken = check_budget(program, plan, accuracy=KnownAccuracy(0.9, "simulated")).broken
+    broken = check_budget(program, plan, accuracy=KnownAccuracy(0.9, "simulated"), memory=BUILT).broken
     assert [line.name for line in broken] == [name]
     assert (broken[0].margin or 0) < 0
     assert broken[0].status is BudgetStatus.BROKEN
@@ -83,7 +85,6 @@ def test_energy_shares_add_up_and_digital_operations_on_the_host_cost_more(
     assert on_host.load.operations > chip_logic.load.operations
     assert chip_logic.load.operations == len(program.classes)  # the chip runs the plan, the host the argmax
     assert chip_logic.load.link_bits == 8 * math.prod(program.input.shape) + 32 * len(program.classes)
-    assert on_host.load.ram_bytes > chip_logic.load.ram_bytes
     assert on_host.energy_j > chip_logic.energy_j
 
 
@@ -97,9 +98,23 @@ def test_operations_and_bytes_are_those_counted_by_hand(program: ConductanceProg
     assert program_image_bytes(program) == program.input.table.size * 2 + levels + rules
     load = host_load(program, load_mission(EXAMPLE).host)
     assert load.host_s > 0
-    assert load.unpack_bytes == 8192 + 2 * (1846 + 768 * 8) + 32768  # stack, state of the decoder, dictionary
-    assert load.flash_bytes == 98304 + load.program_bytes + load.packed_bytes
     assert load.packed_bytes == packed_bytes(program)
+
+
+def test_the_deepest_chain_of_calls_is_added_up_and_what_cannot_be_built_says_why(
+    program: ConductanceProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = {"main": 16, "a.c:f": 40, "g": 8}
+    nodes = [f'node: {{ title: "{name}" label: "x\\n{size} bytes (static)" }}' for name, size in frames.items()]
+    calls = [("main", "a.c:f"), ("main", "g"), ("a.c:f", "g"), ("g", "memcpy"), ("a.c:f", "__indirect_call")]
+    edges = [f'edge: {{ sourcename: "{a}" targetname: "{b}" label: "a.c:1" }}' for a, b in calls]
+    assert deepest("\n".join(nodes + edges)) == 64
+    monkeypatch.setenv("PATH", "")
+    unknown = built_memory(program)
+    assert (unknown.ram, unknown.flash) == (None, None)
+    assert "none of arm-none-eabi-gcc" in unknown.source
+    names = [line.name for line in check_budget(program, load_mission(EXAMPLE), memory=unknown).open]
+    assert names[:2] == ["host RAM", "host flash"]
 
 
 def test_a_newer_major_version_is_refused(tmp_path: Path) -> None:

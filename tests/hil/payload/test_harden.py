@@ -11,8 +11,7 @@ import pytest
 from hil.cli import run
 from hil.errors import FileError, UsageError
 from hil.payload.harden import Price, harden, harden_campaign, most_critical_layer, prices
-from hil.payload.radiation.checksums import checked_program
-from hil.payload.radiation.outcomes import DETECTORS, InjectionResult, Share
+from hil.payload.radiation.outcomes import InjectionResult, Share
 from hil.payload.requirements import load_mission
 from hil.payload.settings import MAIN, RELOADED, Mitigation, OrbitSettings
 from mapping.program.conductance import ConductanceProgram
@@ -26,14 +25,14 @@ ALARMS = Share(0, 3000)
 
 
 def hit(number: int, kind: str, step: str = "conv", **more: object) -> InjectionResult:
-    plain = InjectionResult(number, kind, step, 0, 0, 0, False, False, 5, 1, 0, 0, False, False, False)
+    plain = InjectionResult(number, kind, step, 0, 0, 0, False, False, 5, 1, 0, False, False, False)
     return replace(plain, **more)  # type: ignore[arg-type]
 
 
 RESULTS = [
     *(hit(n, "cell-extreme", scrubbed=n % 10 != 0) for n in range(20)),
     *(hit(n, "activation", range_alarms=n % 2) for n in range(20, 40)),
-    *(hit(n, "correction", "fc", checksum_alarms=1, ecc_mended=True) for n in range(40, 60)),
+    *(hit(n, "correction", "fc", ecc_mended=True) for n in range(40, 60)),
 ]
 WEIGHTS = {"cell-extreme": 1.0, "activation": 2.0, "correction": 1.0}
 BANDS = {
@@ -41,7 +40,7 @@ BANDS = {
     "scrubbed": [{"low": 0.9, "mean": 0.92, "high": 0.94}, {"low": 0.89, "mean": 0.917, "high": 0.93}],
     "scrubbed and tuned": [{"low": 0.9, "mean": 0.93, "high": 0.94}, {"low": 0.91, "mean": 0.93, "high": 0.94}],
 }
-PRICES = {m: Price((n + 1) * 1e-9, 0.0, 10 * (m is Mitigation.CHECKSUM), n, "") for n, m in enumerate(Mitigation)}
+PRICES = {m: Price((n + 1) * 1e-9, 0.0, 0, n, "") for n, m in enumerate(Mitigation)}
 
 
 def test_the_cheapest_set_that_meets_floor_and_detection_is_chosen() -> None:
@@ -94,13 +93,12 @@ def test_a_layer_with_three_copies_outvotes_its_own_faults_only() -> None:
 
 
 def test_every_mitigation_has_a_price_that_says_what_was_counted(program: ConductanceProgram) -> None:
-    checked, plan = checked_program(program), load_mission(EXAMPLE)
-    known = prices(program, checked, plan, scrub_s=86400.0, golden=8, tripled=program.matrices[0].name)
+    plan = load_mission(EXAMPLE)
+    known = prices(program, plan, scrub_s=86400.0, golden=8, tripled=program.matrices[0].name)
     assert set(known) == set(Mitigation)
     assert all(price.counted and price.energy_j >= 0 and price.seconds >= 0 for price in known.values())
-    assert known[Mitigation.CHECKSUM].cells == checked.cells > 0
     assert known[Mitigation.TRIPLE].cells == 2 * 9 * 8 * 2
-    rarer = prices(program, checked, plan, scrub_s=864000.0, golden=8, tripled=program.matrices[0].name)
+    rarer = prices(program, plan, scrub_s=864000.0, golden=8, tripled=program.matrices[0].name)
     assert rarer[Mitigation.SCRUB].energy_j == pytest.approx(known[Mitigation.SCRUB].energy_j / 10)
 
 
@@ -133,14 +131,7 @@ def test_the_command_hardens_a_campaign_and_refuses_a_folder_without_one(
 def test_guards_that_raise_more_than_one_alarm_in_a_thousand_are_in_no_set() -> None:
     others = [Mitigation.PARITY, Mitigation.ECC, Mitigation.TRIPLE]
     asked = {"tripled": "conv", "floor": 0.5, "detection": 0.5, "never": others}
-    guards = {Mitigation.RANGE, Mitigation.CHECKSUM}
     quiet, loud = (harden(RESULTS, WEIGHTS, BANDS, PRICES, Share(n, 3000), **asked) for n in (3, 4))  # type: ignore[arg-type]
-    assert quiet.best.mitigations & guards
-    assert not loud.best.mitigations & guards
+    assert Mitigation.RANGE in quiet.best.mitigations
+    assert Mitigation.RANGE not in loud.best.mitigations
     assert "no set has them" in "\n".join(loud.summary().lines())
-
-
-def test_a_second_conversion_sees_the_bits_that_noise_does_not_make() -> None:
-    found = [replace(hit(bit, "conversion"), bit=bit) for bit in range(8)]
-    assert [DETECTORS["second-conversion"](one) for one in found] == [False] * 3 + [True] * 5
-    assert not DETECTORS["second-conversion"](replace(hit(0, "activation"), bit=7))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -22,15 +23,17 @@ from hil.deployment.targets.wired import program_chip
 from hil.driver.open_chip import open_chip
 from hil.errors import FileError, UsageError
 from hil.payload.pack import FLIGHT, GROUP, pack_run, packed_run, store_words
+from hil.report.files import report_text
 from hil.server.firmware_launch import running_firmware
 from hil.server.firmware_targets import FirmwareTarget
 from hil.transports import wire_log
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.program.corrections import nominal_corrections
-from mapping.program.file import save_program
+from mapping.program.file import load_program, save_program
 
 from ...firmware_protocols.one_macro_net import images, one_macro_network
+from ..invented_run import synthetic_run
 
 FLIGHTS = Path(__file__).parent / "flights.c"
 IMAGES, SEED, EMULATED = 12, 5, "emulated:lab-128?seed=3&macros=1"
@@ -93,6 +96,23 @@ def test_a_package_gives_the_answers_of_its_run_bit_for_bit_whatever_compiles_an
     flags = "-std=c99 -O2 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
     assert flags in (folder / "Makefile").read_text("utf-8")
     assert np.array_equal(np.loadtxt(folder / "answers.txt", dtype=np.int64), packed[1])
+
+
+def test_a_package_and_a_check_of_its_run_have_the_same_budget_of_built_memory(
+    packed: tuple[Path, NDArray[np.int32]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, mission = packed[0].parent / "run", str(Path(__file__).parents[3] / "examples" / "orbit" / "mission.toml")
+    report = synthetic_run(images=300)[0]
+    network = load_program(run / "program.h5").network_digest
+    same = replace(report, digests={**report.digests, "network": network})
+    (run / "report.json").write_text(report_text(same), "utf-8")
+    assert command(["mission", "check", str(run), mission, "--json"]) == 0
+    checked = json.loads(capsys.readouterr().out)
+    assert command(["mission", "pack", str(run), mission, "-o", str(tmp_path / "made"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["budget"].items() <= checked.items()
+    lines = {line["name"]: line for line in checked["lines"]}
+    assert lines["host RAM"]["source"].startswith("built for the chip of the run by arm-none-eabi-gcc")
+    assert 12_000 < lines["host RAM"]["value"] < 40_000
 
 
 def test_the_network_needs_its_callbacks_and_string_h_alone_and_refuses_a_damaged_store(

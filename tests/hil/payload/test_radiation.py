@@ -17,7 +17,6 @@ from hil.payload.budget import busy_share, image_energy
 from hil.payload.facts_file import FactsFileError
 from hil.payload.harden import harden_campaign
 from hil.payload.orbit import load_orbit, orbit_names
-from hil.payload.radiation.block import site_of
 from hil.payload.radiation.campaign import (
     block_name,
     injections_needed,
@@ -27,7 +26,7 @@ from hil.payload.radiation.campaign import (
     run_study,
 )
 from hil.payload.radiation.detectors import scrub_finds
-from hil.payload.radiation.faults import CELLS, FAULTS, Fault, fault_space, flipped, inject, strike
+from hil.payload.radiation.faults import CELLS, FAULTS, Fault, fault_space, inject, strike
 from hil.payload.radiation.outcomes import FaultOutcome, Share, outcome_of, weighted
 from hil.payload.radiation.report import campaign_summary
 from hil.payload.radiation.run import FaultContext
@@ -74,12 +73,6 @@ def test_every_orbit_that_comes_along_gives_each_rate_a_source(program: Conducta
         load_orbit("mars")
 
 
-def test_one_bit_of_a_number_turns_over_in_twos_complement() -> None:
-    assert flipped(5, 3, 4, signed=True) == -3
-    assert flipped(-3, 3, 4, signed=True) == 5
-    assert flipped(0, 7, 8, signed=False) == 128
-
-
 def test_sites_are_counted_by_hand(program: ConductanceProgram) -> None:
     space = fault_space(program)
     cells = (9 * 8 + 128 * 4) * 2
@@ -111,12 +104,6 @@ def test_a_fault_recomputed_from_its_layer_on_is_the_whole_chip_with_that_fault(
         whole = build_chip(chip.program, record, struck, seed=bench.virtual.seed, number=0, mode="fast")
         after = bench.faulted(inject(chip, fault), before, images, 0)
         assert np.array_equal(after.logits, run(bench.program, images, whole))
-
-
-def test_a_cell_changes_its_own_layer_alone_and_leaves_others_of_its_macro_as_they_are(bench: FaultContext) -> None:
-    name = bench.program.matrices[0].name
-    injection = inject(bench.chip, Fault(FaultKind.CELL_EXTREME, name, 0, 0, 1))
-    assert {layer for layer, _ in injection.simulators} <= {name}
 
 
 @pytest.mark.parametrize("kind", [FaultKind.REQUANTISE, FaultKind.IMAGE_TABLE])
@@ -253,14 +240,6 @@ def test_the_report_counts_every_injection_once_and_names_what_is_assumed(small_
     assert [r.kind for r in results] == [str(kind) for kind in FaultKind] * 5
     caught = [r for r in results if r.harmful and r.kind == "activation"]
     assert all(outcome_of(r, ["parity"]) is FaultOutcome.DETECTED for r in caught)
-
-
-def test_the_site_of_an_injection_depends_on_seed_and_number_alone(program: ConductanceProgram) -> None:
-    space, kinds = fault_space(program), tuple(FaultKind)
-    assert site_of(4, space, 1, kinds) == site_of(4, space, 1, kinds)
-    assert {site_of(n, space, 1, kinds) for n in range(0, 130, 13)} != {
-        site_of(n, space, 2, kinds) for n in range(0, 130, 13)
-    }
 
 
 def test_scrubbing_keeps_an_accuracy_that_upsets_take(

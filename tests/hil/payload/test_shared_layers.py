@@ -13,7 +13,6 @@ from hil.datasets.image_set import Dataset
 from hil.payload.orbit import load_orbit
 from hil.payload.radiation.block import fault_context
 from hil.payload.radiation.campaign import run_campaign
-from hil.payload.radiation.checksums import checked_program
 from hil.payload.radiation.faults import Fault, FaultSpace, fault_space, inject
 from hil.payload.radiation.run import FaultContext
 from hil.payload.settings import AS_COMPILED, FaultKind, OrbitSettings
@@ -62,7 +61,7 @@ def turns(twice: ConductanceProgram) -> tuple[str, str]:
 @pytest.fixture(scope="module")
 def bench_of_twice(twice: ConductanceProgram) -> FaultContext:
     record = nominal_record(twice.spec, twice.macros)
-    return fault_context(twice, checked_program(twice), record, AS_COMPILED, seed=3)
+    return fault_context(twice, record, AS_COMPILED, seed=3)
 
 
 def test_cells_of_a_shared_layer_are_counted_once_and_its_sums_at_each_use(

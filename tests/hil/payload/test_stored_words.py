@@ -58,12 +58,6 @@ def test_every_single_bit_is_mended_and_every_pair_in_a_word_is_noticed(bits: in
         assert bits == 2 or data == TEXT
 
 
-def test_bits_in_different_words_are_all_mended() -> None:
-    stored = coded(TEXT)
-    found = corrected(stored.struck(64 * np.arange(len(stored.check)) + 17))
-    assert found == (TEXT, len(stored.check), 0)
-
-
 @pytest.mark.parametrize("kind", STORED)
 def test_every_site_of_a_stored_kind_is_one_bit_of_its_words(
     kind: FaultKind, words: StoredWords, space: FaultSpace
