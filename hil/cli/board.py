@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import shlex
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +28,7 @@ from hil.cli.options import (
 )
 from hil.cli.pulse import pulse
 from hil.cli.settings_options import Only, Told
-from hil.errors import ExitCode, Interrupted, MismatchError, UsageError
+from hil.errors import DeviceError, ExitCode, Interrupted, MismatchError, UsageError
 from hil.pages.tables import Table
 from hil.report.terminal.lines import complain, print_line
 from hil.report.terminal.quantities import seconds
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cim.chip.spec import ChipSpec
+
+POWER_S = 120.0  # that a command may take to cut the power
 
 
 def ports() -> Told:
@@ -74,14 +78,13 @@ def selftest(
 ) -> Told:
     """Check that a chip follows the wire protocol and its limits; cells of up to three macros are overwritten."""
     from cim.chip.file import load_chip
-    from hil.driver.selftest.power_checks import power_cut
     from hil.driver.selftest.suite import GROUPS, run_suite
 
     groups = only.split(",") if only else list(GROUPS)
     if not set(groups) <= set(GROUPS):
         raise UsageError(f"--only {only!r} names no groups", hint=f"some of {','.join(GROUPS)}")
     spec = load_chip(on.chip, macros=on.macros) if on.chip else None
-    cut = None if power_cycle is None else power_cut(power_cycle, _ask)
+    cut = None if power_cycle is None else _power_cut(power_cycle)
     found = run_suite(
         on.address, spec,
         groups=groups, cut_power=cut, within_s=seconds(within), watch=watch,
@@ -90,11 +93,31 @@ def selftest(
     return Told(found.lines(), found.to_json(), ExitCode.CTRL_C if found.interrupted else code)
 
 
-def _ask(text: str) -> None:
-    """Show a text and wait until a person presses Enter."""
-    complain(text)
-    if not sys.stdin.readline():
-        raise UsageError("nobody is there to answer", hint="hil board selftest --power-cycle ask")
+def _power_cut(text: str) -> Callable[[], None]:
+    """What cuts the power: a person who presses Enter, or the command that ``text`` is."""
+    hint = "hil board selftest --power-cycle ask"
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        words = []
+    if not words:
+        raise UsageError(f"{text!r} is not a command that cuts the power", hint=hint)
+
+    def ask() -> None:
+        complain("take the power from the chip, give it back, then press Enter")
+        if not sys.stdin.readline():
+            raise UsageError("nobody is there to answer", hint=hint)
+
+    def run() -> None:
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=POWER_S, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise DeviceError(f"the power was not cut: {text}: {error}", hint=hint) from error
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1][:200]
+            raise DeviceError(f"the power was not cut: {text} ended with {done.returncode}: {last}")
+
+    return ask if text == "ask" else run
 
 
 def mvm(

@@ -84,27 +84,30 @@ def program_requests(
     """Write-verify requests, a block of rows each, over the rectangle that holds all targets."""
     check_targets(spec, macro, targets_us)
     check_recipe(spec)
+    counts = to_counts(targets_us, conductance_unit_ns(spec.macro))
+    found = blocks(macro, np.isfinite(targets_us), max_message, bytes_per_cell=5)
+    return [program_request(spec, block, counts[block_slices(block)], sample) for block in found]
+
+
+def program_request(spec: ChipSpec, cells: CellBlock, targets: NDArray[np.uint16], sample: int) -> ProgramTile:
+    """One write-verify request by the chip file's recipe; ``targets`` in counts, or ``LEAVE_ALONE``."""
     unit_ns, write = conductance_unit_ns(spec.macro), spec.write
-    counts = to_counts(targets_us, unit_ns)
-    return [
-        ProgramTile(
-            cells=block,
-            unit_ns=unit_ns,
-            tolerance=round(spec.macro.tolerance_us * 1000 / unit_ns),
-            max_pulses=min(write.max_pulses, spec.limits.pulses_per_cell),
-            verify_reads=write.verify_reads,
-            set_start_mv=_mv(write.set_start_v),
-            set_step_mv=_mv(write.set_step_v),
-            set_stop_mv=_mv(write.set_stop_v),
-            reset_start_mv=_mv(write.reset_start_v),
-            reset_step_mv=_mv(write.reset_step_v),
-            reset_stop_mv=_mv(write.reset_stop_v),
-            pulse_width_ns=round(write.pulse_width_ns),
-            sample=sample,
-            targets=counts[block_slices(block)],
-        )
-        for block in blocks(macro, np.isfinite(targets_us), max_message, bytes_per_cell=5)
-    ]
+    return ProgramTile(
+        cells=cells,
+        unit_ns=unit_ns,
+        tolerance=round(spec.macro.tolerance_us * 1000 / unit_ns),
+        max_pulses=min(write.max_pulses, spec.limits.pulses_per_cell),
+        verify_reads=write.verify_reads,
+        set_start_mv=_mv(write.set_start_v),
+        set_step_mv=_mv(write.set_step_v),
+        set_stop_mv=_mv(write.set_stop_v),
+        reset_start_mv=_mv(write.reset_start_v),
+        reset_step_mv=_mv(write.reset_step_v),
+        reset_stop_mv=_mv(write.reset_stop_v),
+        pulse_width_ns=round(write.pulse_width_ns),
+        sample=sample,
+        targets=targets,
+    )
 
 
 def read_requests(

@@ -1,13 +1,13 @@
-"""Requests that the emulated chip refuses, each with the requested number and the allowed one."""
+"""Requests that a chip refuses, emulated or of a user's board, each with the requested number and the allowed one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.chip import windows
 from cim.chip.converters import CodeOutOfRange, check_codes, conversions, input_planes
 from cim.chip.encoding import TileOutOfMacro, cell_lines
 from cim.chip.spec import ChipSpec, Limits, SignedInput
@@ -17,6 +17,7 @@ from firmware_protocols.messages import (
     CellBlock,
     ErrorCode,
     LoadLayer,
+    Mvm,
     Polarity,
     ProgramTile,
     Pulse,
@@ -24,8 +25,9 @@ from firmware_protocols.messages import (
     Sweep,
     TileAddress,
 )
-from hil.emulator.compute import Drive
-from hil.emulator.windows_kernel import unfolded as unfolded_maps
+
+if TYPE_CHECKING:
+    from hil.emulator.compute import Drive
 
 RETURNS = {Returns.RAW: Capability.RAW, Returns.SUMS: Capability.SUMS, Returns.LAYER: Capability.LAYER}
 
@@ -50,8 +52,8 @@ def macro_index(macro: int, spec: ChipSpec) -> None:
         raise Refusal(ErrorCode.OUT_OF_RANGE, f"macro {macro}: there are {spec.macros}", macro, spec.macros - 1)
 
 
-def cells(block: CellBlock, spec: ChipSpec, shape: tuple[int, ...]) -> None:
-    """Check that a block lies in its macro and that its data have its shape."""
+def cells(block: CellBlock, spec: ChipSpec, shape: tuple[int, ...] | None = None) -> None:
+    """Check that a block lies in its macro and that its data, if there are some, have its shape."""
     macro_index(block.macro, spec)
     for name, first, count, limit in (
         ("word lines", block.row0, block.rows, spec.macro.rows),
@@ -59,7 +61,7 @@ def cells(block: CellBlock, spec: ChipSpec, shape: tuple[int, ...]) -> None:
     ):
         if first < 0 or count < 1 or first + count > limit:
             raise Refusal(ErrorCode.OUT_OF_RANGE, f"{name} {first}+{count} of {limit}", first + count, limit)
-    if shape != (block.rows, block.columns):
+    if shape not in (None, (block.rows, block.columns)):
         raise Refusal(ErrorCode.MALFORMED, f"data of shape {shape} for {block.rows} x {block.columns} cells")
 
 
@@ -105,7 +107,7 @@ def tile(address: TileAddress | None, spec: ChipSpec) -> TileAddress:
     return address
 
 
-def drive(codes: NDArray[np.int16], how: Drive, spec: ChipSpec) -> None:
+def drive(codes: NDArray[np.int16], how: Drive | Mvm | Sweep, spec: ChipSpec) -> None:
     ranges = len(spec.macro.adc.full_scales_us)
     if not 0 <= how.range_code < ranges:
         raise Refusal(
@@ -135,16 +137,6 @@ def vectors(codes: NDArray[np.int16]) -> NDArray[np.int16]:
 def width(codes: NDArray[np.int16], rows: int) -> None:
     if codes.shape[1] != rows:
         raise Refusal(ErrorCode.MALFORMED, f"vectors of {codes.shape[1]} codes for {rows} rows", codes.shape[1], rows)
-
-
-def unfolded(request: Sweep, spec: ChipSpec) -> NDArray[np.int16]:
-    """Every window of every image as one vector, (images · positions, rows); padding is the code of zero."""
-    try:
-        window = windows.Window(**{name: getattr(request.window, name) for name in windows.Window.__dataclass_fields__})
-        signed_offset = request.input_signed and spec.macro.inputs.signed is SignedInput.OFFSET
-        return unfolded_maps(request.codes, window, 1 << (request.input_bits - 1) if signed_offset else 0)
-    except ValueError as error:
-        raise Refusal(ErrorCode.MALFORMED, str(error)) from None
 
 
 def tile_rows(codes: NDArray[np.int16], skip: int, address: TileAddress) -> NDArray[np.int16]:

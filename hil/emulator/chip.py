@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.chip.spec import ChipSpec
+from cim.chip import windows
+from cim.chip.spec import ChipSpec, SignedInput
 from firmware_protocols.extensions.authority import RECORD_SPACE
 from firmware_protocols.extensions.chip_side import Keeping
 from firmware_protocols.extensions.memory import BoardMemory
@@ -51,6 +52,7 @@ from hil.emulator.noise import TAG
 from hil.emulator.plan_run import LoadedPlan, run
 from hil.emulator.relaxation import USUAL, load_table
 from hil.emulator.sample import ChipSample
+from hil.emulator.windows_kernel import unfolded
 from hil.emulator.writing import WriteOrder
 
 FIRMWARE = "rram-hil emulator 1"
@@ -208,7 +210,7 @@ class EmulatedChip:
 
     def read_cells(self, request: ReadCells) -> CellReadings:
         block = request.cells
-        checks.cells(block, self._spec, (block.rows, block.columns))
+        checks.cells(block, self._spec)
         checks.at_least_one(request.reads, "reads")
         checks.at_least_one(request.unit_ns, "unit")
         self._outputs_on = True
@@ -227,7 +229,7 @@ class EmulatedChip:
 
     def sweep(self, request: Sweep) -> Generator[None, None, MvmResult]:
         checks.need(self._capabilities, Capability.SWEEP)
-        codes = checks.unfolded(request, self._spec)
+        codes = _unfolded(request, self._spec)
         if request.returns is not Returns.LAYER and request.tile is not None:
             codes = checks.tile_rows(codes, request.row_skip, request.tile)
         per_sample = max(len(codes) // max(len(request.codes), 1), 1)
@@ -368,3 +370,13 @@ def _counts(values_us: NDArray[np.float32], unit_ns: int) -> NDArray[np.uint16]:
     """µS as unsigned counts of ``unit_ns`` nanosiemens, clipped to what 16 bits hold."""
     counts: NDArray[np.uint16] = np.clip(np.floor(values_us * (1e3 / unit_ns) + 0.5), 0, COUNT_MAX).astype(np.uint16)
     return counts
+
+
+def _unfolded(request: Sweep, spec: ChipSpec) -> NDArray[np.int16]:
+    """Every window of every image as one vector, (images · positions, rows); padding is the code of zero."""
+    try:
+        window = windows.Window(**{name: getattr(request.window, name) for name in windows.Window.__dataclass_fields__})
+        signed_offset = request.input_signed and spec.macro.inputs.signed is SignedInput.OFFSET
+        return unfolded(request.codes, window, 1 << (request.input_bits - 1) if signed_offset else 0)
+    except ValueError as error:
+        raise Refusal(ErrorCode.MALFORMED, str(error)) from None

@@ -12,11 +12,11 @@ from cim.chip.windows import Window
 from firmware_protocols.errors import MalformedMessage
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.messages import ErrorCode, Progress
+from firmware_protocols.plans.arithmetic import apply
 from firmware_protocols.plans.instructions import PART, TURN, RunLayers
 from firmware_protocols.plans.messages import LoadPlan, PlanResult, RunPlan
 from firmware_protocols.plans.plan import Plan, PlanUpload, PlanValue
 from hil.emulator.compute import Drive, Places, Tally
-from hil.emulator.plan_digital import apply
 from hil.emulator.windows_kernel import unfolded
 
 PLAN_WORDS = 1 << 24  # of a plan

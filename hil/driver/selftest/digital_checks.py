@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +25,11 @@ from firmware_protocols.messages import (
     TileAddress,
 )
 from firmware_protocols.plans import instructions as plan
+from firmware_protocols.plans.arithmetic import apply
 from firmware_protocols.plans.instructions import RescaleRule
 from firmware_protocols.plans.plan import PIXELS, Plan, PlanStep, PlanValue
 from hil.driver.chip_driver import ChipDriver
+from hil.driver.selftest.limit_checks import LAYER, layer_of
 from hil.driver.selftest.line import Bench, NotTried, expect
 
 ROWS, OUTPUTS = 32, 8  # of the tile, or less on a smaller macro
@@ -67,21 +69,27 @@ def write_tile(driver: ChipDriver, bench: Bench) -> tuple[TileAddress, NDArray[n
     return tile, targets
 
 
-def alike(one: Callable[[], NDArray[np.integer]], other: Callable[[], NDArray[np.integer]], what: str = "") -> str:
-    """Compare two ways to compute the same integers; says how they agree, or raises ``CheckFailed``.
+def alike(one: Callable[[], Any], other: Callable[[], Any], what: str = "") -> str:
+    """Compare two ways to compute the same integers (or answers' ``values``); says how they agree.
+
+    Raises ``CheckFailed`` where they differ.
 
     Bit by bit where a sample number repeats the noise, as on an emulated chip. Where each read has new noise:
     means of ``READS`` reads of both ways in turn, within ``STANDARD_ERRORS`` of them.
     """
-    pairs = [(one(), other())]
+    pairs = [_integers(one(), other())]
     if np.array_equal(*pairs[0]):
         return "bit by bit"
-    pairs += [(one(), other()) for _ in range(READS - 1)]
+    pairs += [_integers(one(), other()) for _ in range(READS - 1)]
     first, second = np.array(pairs, np.float64).swapaxes(0, 1)
     error = np.sqrt((first.var(0, ddof=1) + second.var(0, ddof=1)) / READS)
     wrong = np.abs(first.mean(0) - second.mean(0)) > STANDARD_ERRORS * error
     expect(not wrong.any(), f"{what}{np.count_nonzero(wrong)} of {wrong.size} differ")
     return f"means of {READS} reads"
+
+
+def _integers(one: Any, other: Any) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    return getattr(one, "values", one), getattr(other, "values", other)
 
 
 def _drives(bench: Bench) -> list[tuple[int, bool]]:
@@ -93,32 +101,25 @@ def _drives(bench: Bench) -> list[tuple[int, bool]]:
 
 def sums_are_shift_added(bench: Bench) -> str:
     """SUMS are the RAW conversions, pairs subtracted, planes shifted and added, the sign plane taken off."""
-    tile, macro, told = first_tile(bench), bench.spec.macro, set[str]()
     with bench.driver(Capability.RAW, Capability.SUMS) as driver:
-        for bits, signed in _drives(bench):
-            codes = codes_of(bench, 5, tile.rows, bits=bits, signed=signed)
-            drive: dict[str, Any] = {
-                "range_code": widest(bench), "sample": 3, "input_bits": bits, "input_signed": signed,
-            }  # fmt: skip
-
-            # where each bit is a plane, unsigned codes of the same bits drive the planes of signed ones
-            pattern = (codes & ((1 << bits) - 1), False) if macro.inputs.bits_per_cycle == 1 else (codes, signed)
-
-            def added(
-                pattern: tuple[NDArray[np.int16], bool] = pattern, drive: dict[str, Any] = drive
-            ) -> NDArray[np.int32]:
-                raw = driver.mvm(tile, pattern[0], **{**drive, "input_signed": pattern[1]}, returns=Returns.RAW)
-                counted = f"{raw.conversions} conversions counted, {raw.values.size} came"
-                expect(raw.conversions == raw.values.size, counted)
-                return shift_add(
-                    raw.values, macro, input_planes(macro.inputs, drive["input_bits"], drive["input_signed"])
-                )
-
-            def given(codes: NDArray[np.int16] = codes, drive: dict[str, Any] = drive) -> NDArray[np.int32]:
-                return driver.mvm(tile, codes, **drive).values
-
-            told.add(alike(added, given, f"{bits} bits{', signed' * signed}: "))
+        told = {_shift_added(driver, bench, bits, signed) for bits, signed in _drives(bench)}
     return f"{len(_drives(bench))} kinds of inputs, {', '.join(sorted(told))}"
+
+
+def _shift_added(driver: ChipDriver, bench: Bench, bits: int, signed: bool) -> str:
+    tile, macro = first_tile(bench), bench.spec.macro
+    codes = codes_of(bench, 5, tile.rows, bits=bits, signed=signed)
+    drive: dict[str, Any] = {"range_code": widest(bench), "sample": 3, "input_bits": bits}
+    # where each bit is a plane, unsigned codes of the same bits drive the planes of signed ones
+    pattern = (codes & ((1 << bits) - 1), False) if macro.inputs.bits_per_cycle == 1 else (codes, signed)
+
+    def added() -> NDArray[np.int32]:
+        raw = driver.mvm(tile, pattern[0], **drive, input_signed=pattern[1], returns=Returns.RAW)
+        expect(raw.conversions == raw.values.size, f"{raw.conversions} conversions counted, {raw.values.size} came")
+        return shift_add(raw.values, macro, input_planes(macro.inputs, bits, signed))
+
+    given = functools.partial(driver.mvm, tile, codes, **drive, input_signed=signed)
+    return alike(added, given, f"{bits} bits{', signed' * signed}: ")
 
 
 def saturation_is_counted(bench: Bench) -> str:
@@ -151,13 +152,8 @@ def sweeps_are_products(bench: Bench) -> str:
         for skip, rows in ((0, 18), (7, 11), (5, 8)):
             tile = TileAddress(0, 0, rows, 0, outputs)
             vectors = np.ascontiguousarray(unfolded[:, skip : skip + rows])
-
-            def each(tile: TileAddress = tile, vectors: NDArray[np.int16] = vectors) -> NDArray[np.int32]:
-                return driver.mvm(tile, vectors, vectors_per_sample=window.positions, **read).values
-
-            def swept(tile: TileAddress = tile, skip: int = skip) -> NDArray[np.int32]:
-                return driver.sweep(tile, maps, window, row_skip=skip, **read).values
-
+            each = functools.partial(driver.mvm, tile, vectors, vectors_per_sample=window.positions, **read)
+            swept = functools.partial(driver.sweep, tile, maps, window, row_skip=skip, **read)
             told.add(alike(each, swept, f"rows {skip} to {skip + rows - 1} of a window: "))
     return f"{len(unfolded)} windows, 3 tiles, {', '.join(sorted(told))}"
 
@@ -229,8 +225,8 @@ def _layer(driver: ChipDriver, bench: Bench, rule: LayerRule, seed: int) -> str:
         total = np.sign(total) * ((2 * np.abs(total) + most) // (2 * most))
         return np.clip(round_shift((total + bias) * multiplier.astype(np.int64), rule.shift), rule.low, rule.high)
 
-    driver.load_layer(LoadLayer(7, inputs, outputs, rule.low, rule.high, bias, multiplier, shift, tuple(parts)))
-    return alike(by_hand, lambda: driver.run_layer(7, codes, **drive, sample=8).values, f"{rule.name}: ")
+    driver.load_layer(LoadLayer(LAYER, inputs, outputs, rule.low, rule.high, bias, multiplier, shift, tuple(parts)))
+    return alike(by_hand, lambda: driver.run_layer(LAYER, codes, **drive, sample=8), f"{rule.name}: ")
 
 
 def _singly(
@@ -249,7 +245,7 @@ def reads_are_added(bench: Bench) -> str:
     with bench.driver(Capability.REPEATED_READS, Capability.SUMS) as driver:
         how = alike(
             lambda: _singly(driver, tile, codes, 4, drive),
-            lambda: driver.mvm(tile, codes, **drive, sample=8, reads=4).values,
+            lambda: driver.mvm(tile, codes, **drive, sample=8, reads=4),
         )
         _wide(driver, bench, tile)
         if Capability.LAYER in driver.capabilities:
@@ -272,74 +268,124 @@ def _wide(driver: ChipDriver, bench: Bench, tile: TileAddress) -> None:
 
 # --- plans of the sequencer, beside the same steps one by one ---
 
-IMAGES, PASSES, PASS_STEP, TURN, LAYER = 3, 2, 1 << 20, 1 << 28, 7
-LOW, HIGH = -100, 90  # where the answers are clamped
+PLANS, IMAGES, PASSES, PASS_STEP = 3, 3, 2, 1 << 20
+LOW, HIGH = -100, 90  # where codes are clamped
 NONE = np.zeros(0, np.int32)
+Shape = tuple[int, ...]
 
 
 def plans_are_their_steps(bench: Bench) -> str:
-    """A plan is its steps: a layer read twice, rescaled, subtracted, clamped, joined, for each image of each pass."""
-    tile, rng = first_tile(bench), np.random.default_rng(8)
-    rows, outputs, macro = tile.rows, tile.outputs, bench.spec.macro
+    """A plan is its steps, of every kind in an order drawn, for each image of each pass."""
+    tile, rng, macro = first_tile(bench), np.random.default_rng(8), bench.spec.macro
+    rows, outputs = tile.rows, tile.outputs
     bits, signed = min(macro.inputs.bits, 8), macro.inputs.signed is SignedInput.PLANE
     codes = codes_of(bench, IMAGES, rows, bits=bits, signed=signed)
     pixels = (codes + (signed << (bits - 1))).astype(np.uint8)[:, :, None, None]
-    gain, zeros = rng.integers(1 << 16, 1 << 18, outputs).astype(np.int32), np.zeros(outputs, np.int32)
-    offset, bias = np.zeros(outputs, np.int64), rng.integers(-99, 99, outputs).astype(np.int32)
-    layer = LoadLayer(
-        LAYER, rows, outputs, -1000, 1000, bias, zeros + 1, zeros + 3,
-        (LayerTile(tile, 0, 0, 1, 18, gain, offset, zeros),),
-    )  # fmt: skip
     drive: dict[str, Any] = {"range_code": widest(bench), "input_bits": bits, "input_signed": signed}
+    table, told = (np.arange(PIXELS) % (1 << bits) - (signed << (bits - 1))).astype(np.int16), set[str]()
     with bench.driver(Capability.PLAN, Capability.LAYER) as driver:
-
-        def by_steps() -> NDArray[np.int64]:
-            found = []
-            for number in range(PASSES):
-                first, again = (
-                    driver.run_layer(LAYER, codes, **drive, sample=5 + number * PASS_STEP + turn * TURN).values
-                    for turn in (0, 1)
-                )
-                less = 3 * first.astype(np.int64) - round_shift(again.astype(np.int64), 1)
-                found.append(np.concatenate([first, np.clip(round_shift(less, 1), LOW, HIGH)], axis=1))
-            return np.stack(found)
-
-        def planned() -> NDArray[np.int32]:
-            return driver.run_plan(pixels, sample=5, passes=PASSES, pass_step=PASS_STEP).values
-
-        driver.load_layer(layer)
-        driver.load_plan(_plan(rows, outputs, bits, signed, widest(bench)))
-        how = alike(by_steps, planned)
-    return f"{PASSES} passes of {IMAGES} images, {2 * outputs} codes each, {how}"
+        driver.load_layer(layer_of(tile, rows, _drawn_in(rng, -99, 99, outputs)))
+        for number in range(PLANS):
+            made = _drawn(rng, table, rows, outputs, drive)
+            driver.load_plan(made)
+            by_steps = functools.partial(_by_steps, driver, made, codes, drive)
+            planned = functools.partial(driver.run_plan, pixels, sample=5, passes=PASSES, pass_step=PASS_STEP)
+            told.add(alike(by_steps, planned, f"plan {number}: "))
+    return f"{PLANS} plans of {len(made.steps)} steps, {PASSES} passes of {IMAGES} images, {', '.join(sorted(told))}"
 
 
-def _plan(rows: int, outputs: int, bits: int, signed: bool, range_code: int) -> Plan:
-    """A plan whose image is one column of pixels, each an input code."""
-    shapes = ((1, rows, 1), (rows,), (outputs,), (outputs,), (outputs,), (2 * outputs,))
-    values, end = list[PlanValue](), 0
-    for shape in shapes:
-        values.append(PlanValue(end, 4, shape))
-        end += 4 * math.prod(shape)
-    table = np.arange(PIXELS) % (1 << bits) - (signed << (bits - 1))
-    layers = [
-        plan.RunLayers(
-            range_code, bits, int(signed), 0, turn, NONE, NONE, NONE, np.array([LAYER, 0, 1, 0, 1], np.int32)
-        )
-        for turn in (0, 1)
-    ]
-    subtract = plan.AddCodes(1, _rule(3, 0), _rule(1, 1), _rule(1, 1, LOW, HIGH))
-    steps = (
-        PlanStep(plan.ReshapeCodes(), (0,), 1),
-        PlanStep(layers[0], (1,), 2),
-        PlanStep(layers[1], (1,), 3),
-        PlanStep(subtract, (2, 3), 4),
-        PlanStep(plan.JoinCodes(0, (_rule(1, 0), _rule(1, 0))), (2, 4), 5),
-    )
-    return Plan(end, table.astype(np.int16)[None], tuple(values), steps)
+def _by_steps(driver: ChipDriver, made: Plan, codes: NDArray[np.int16], drive: dict[str, Any]) -> NDArray[np.int64]:
+    """What a plan answers (passes, images, codes): layers by the chip, all else worked out here."""
+    passes = []
+    for sample in range(5, 5 + PASSES * PASS_STEP, PASS_STEP):
+        values: dict[int, NDArray[np.int64]] = {0: codes.astype(np.int64)}
+        for step in made.steps:
+            one, inputs = step.instruction, [values[number] for number in step.inputs]
+            if isinstance(one, plan.RunLayers):
+                at = sample + one.turn * plan.TURN
+                read = driver.run_layer(LAYER, inputs[0].astype(np.int16), **drive, sample=at)
+                values[step.output] = read.values.astype(np.int64)
+            else:
+                values[step.output] = apply(one, inputs, made.values[step.output].shape)
+        passes.append(values[made.steps[-1].output])
+    return np.stack(passes)
 
 
-def _rule(multiplier: int, shift: int, low: int = -(1 << 31), high: int = (1 << 31) - 1) -> RescaleRule:
-    return RescaleRule(np.array([multiplier], np.int32), np.array([shift], np.int32), low, high)
+def _drawn(rng: np.random.Generator, table: NDArray[np.int16], rows: int, outputs: int, drive: dict[str, Any]) -> Plan:
+    """A layer read twice, then every other kind of step, in an order drawn; the answer holds what each of them gave."""
+    values, steps = [PlanValue(0, 4, (1, rows, 1))], list[PlanStep]()
+
+    def add(instruction: plan.Instruction, inputs: Sequence[int], *shape: int) -> int:
+        values.append(PlanValue(values[-1].end, 4, shape))
+        steps.append(PlanStep(instruction, tuple(inputs), len(values) - 1))
+        return len(values) - 1
+
+    def joined(parts: Sequence[int]) -> int:
+        return add(plan.JoinCodes(0, (_rule(rng),) * len(parts)), parts, sum(values[n].size for n in parts))
+
+    how = (drive["range_code"], drive["input_bits"], int(drive["input_signed"]), 0)
+    vector, part = add(plan.ReshapeCodes(), (0,), rows), np.array([LAYER, 0, 1, 0, 1], np.int32)
+    reads = [add(plan.RunLayers(*how, turn, NONE, NONE, NONE, part), (vector,), outputs) for turn in (0, 1)]
+    last = add(plan.ReshapeCodes(), (joined(reads),), outputs, 2, 1)
+    given = [last]
+    for kind in rng.permutation(len(STEPS)):
+        instruction, shape, *other = STEPS[kind](rng, *values[last].shape)
+        seen = [last]
+        if other:  # the second input: an earlier value of that shape, or the same codes under it
+            like = [n for n, value in enumerate(values) if n in given[:-1] and value.shape == other[0]]
+            seen.append(like[0] if like else add(plan.ReshapeCodes(), (last,), *other[0]))
+        last = add(instruction, seen, *shape)
+        given.append(last)
+    joined([add(plan.ReshapeCodes(), (number,), values[number].size) for number in given])
+    return Plan(values[-1].end, table[None], tuple(values), tuple(steps))
+
+
+def _rule(rng: np.random.Generator, more: int = 0, channels: int = 1) -> RescaleRule:
+    """About 1 to 2 times as much, of so many bits fewer."""
+    multiplier, shift = _drawn_in(rng, 1 << 29, 1 << 30, channels), _drawn_in(rng, 29, 30, channels) + np.int32(more)
+    return RescaleRule(multiplier, shift, LOW, HIGH)
+
+
+def _drawn_in(rng: np.random.Generator, low: int, high: int, *shape: int) -> NDArray[np.int32]:
+    return rng.integers(low, high, shape).astype(np.int32)
+
+
+def _scales(rng: np.random.Generator, channels: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Weights and offsets of channels."""
+    return _drawn_in(rng, -9, 9, channels, 1, 1), _drawn_in(rng, -99, 99, channels, 1, 1)
+
+
+def _tables(rng: np.random.Generator, height: int, width: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """To a row more, and as many columns."""
+    return _drawn_in(rng, -4, 5, height + 1, height), _drawn_in(rng, -4, 5, width, width)
+
+
+def _list(*numbers: int) -> NDArray[np.int32]:
+    return np.array(numbers, np.int32)
+
+
+STEPS: tuple[Callable[..., tuple[Any, ...]], ...] = (
+    lambda rng, c, h, w: (plan.RescaleCodes(_rule(rng, 0, c)), (c, h, w)),
+    lambda rng, c, h, w: (plan.AddCodes(0, _rule(rng), _rule(rng, 1), _rule(rng)), (c, h, w), (c, h, w)),
+    lambda rng, c, h, w: (plan.AddCodes(1, _rule(rng), _rule(rng, 1), _rule(rng)), (c, h, w), (c, h, w)),
+    lambda rng, c, h, w: (plan.JoinCodes(1, (_rule(rng), _rule(rng, 1))), (c, 2 * h, w), (c, h, w)),
+    lambda rng, c, h, w: (plan.PoolLargest(_list(2, 2, 1, 1, 1, 1)), (c, h + 1, w + 1)),
+    lambda rng, c, h, w: (plan.PoolMean(_list(2, 1, 1, 1, 1, 0), _rule(rng, 1)), (c, h + 1, w)),
+    lambda rng, c, h, w: (plan.PadCodes(_list(0, 1, 0)), (c, h + 1, w + 1)),
+    lambda rng, c, h, w: (plan.SliceCodes(_list(c // 2, 0, 0), _list(1, 2, 1)), (c - c // 2, (h + 1) // 2, w)),
+    lambda rng, c, h, w: (plan.LookUpCodes(-50, _drawn_in(rng, LOW, HIGH, 99)), (c, h, w)),
+    lambda rng, c, h, w: (plan.ScaleCodes(*_scales(rng, c), _drawn_in(rng, -9, 9, 1, 1, 1), _rule(rng, 3)), (c, h, w)),
+    lambda rng, c, h, w: (plan.MultiplyCodes(_rule(rng, 5)), (c, h, w), (c, h, w)),
+    lambda rng, c, h, w: (plan.MultiplyMatrices(2, _rule(rng, 5)), (c, h, h), (c, w, h)),
+    lambda rng, c, h, w: (plan.SumCodes(_list(2), 1, _rule(rng)), (c, h, 1)),
+    lambda rng, c, h, w: (plan.ExtremeCodes(_list(1), int(rng.integers(2))), (c, 1, w)),
+    lambda rng, c, h, w: (plan.PermuteAxes(_list(0, 2, 1)), (c, w, h)),
+    lambda rng, c, h, w: (plan.TakeCodes(2, -7, _list(*range(w - 1, -2, -1))), (c, h, w + 1)),
+    lambda rng, c, h, w: (plan.ResampleMaps(*_tables(rng, h, w), 2, _rule(rng)), (c, h + 1, w)),
+    lambda rng, c, h, w: (plan.NormaliseCodes(_list(1, 2), 1, 4, 5, 6, *_scales(rng, c), _rule(rng, 8)), (c, h, w)),
+    lambda rng, c, h, w: (plan.SoftmaxCodes(0, _list(*range(64000, 0, -999)), _rule(rng, 20)), (c, h, w)),
+)
+"""Of each kind: the step, the shape it gives of one (c, h, w), and that of its second input, if it has one."""
 
 
 DIGITAL = (

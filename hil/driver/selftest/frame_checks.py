@@ -103,7 +103,7 @@ def garbage_is_dropped(bench: Bench) -> str:
     with bench.frames() as line:
         session, _, _ = _hello(line)
         asks = Frame(Flag.LAST, BULK, session, 0, 0, 0, encode(Describe(), 1))
-        line.send_bytes(b"\0" + rng.bytes(6000) + b"\0" + b"\x01" * 9000 + b"\0" + b"".join(_damaged(asks)))
+        line.send(b"\0" + rng.bytes(6000) + b"\0" + b"\x01" * 9000 + b"\0" + b"".join(_damaged(asks)))
         answers = line.receive(1, 1.0, session=session)
         expect(not answers, f"{len(answers)} frames came back")
         line.send(asks)

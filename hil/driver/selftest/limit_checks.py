@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from firmware_protocols.extensions.write_rounds import LEAVE_ALONE
 from firmware_protocols.messages import (
@@ -28,11 +29,11 @@ from firmware_protocols.messages import (
     Status,
     TileAddress,
 )
-from hil.driver.requests import conductance_unit_ns
+from hil.driver.requests import program_request
 from hil.driver.selftest.line import Bench, MessageLine, expect
 from hil.driver.selftest.safety_checks import known_status
 
-TOP = 0xFFFF  # of an address
+TOP, LAYER = 0xFFFF, 7  # of an address; number of a layer
 WAY_PULSES, LEAST_WAY, READS = 12, 0.05, 16  # of each polarity; of the range of levels, that cells move
 LOWEST_C, HIGHEST_C = 0.0, 150.0
 Asked = tuple[str, Request[Any], bool]
@@ -64,23 +65,14 @@ def _beyond(top: int, bits: int) -> list[int]:
 
 def masked_write(bench: Bench, cells: CellBlock) -> ProgramTile:
     """A write by the chip file's recipe that leaves every cell alone."""
-    spec, write = bench.spec, bench.spec.write
-    return ProgramTile(
-        cells=cells,
-        unit_ns=conductance_unit_ns(spec.macro),
-        tolerance=round(spec.macro.tolerance_us * 1000 / conductance_unit_ns(spec.macro)),
-        max_pulses=min(write.max_pulses, spec.limits.pulses_per_cell),
-        verify_reads=write.verify_reads,
-        set_start_mv=_millivolts(write.set_start_v),
-        set_step_mv=_millivolts(write.set_step_v),
-        set_stop_mv=_millivolts(write.set_stop_v),
-        reset_start_mv=_millivolts(write.reset_start_v),
-        reset_step_mv=_millivolts(write.reset_step_v),
-        reset_stop_mv=_millivolts(write.reset_stop_v),
-        pulse_width_ns=round(write.pulse_width_ns),
-        sample=0,
-        targets=np.full((cells.rows, cells.columns), LEAVE_ALONE, np.uint16),
-    )
+    return program_request(bench.spec, cells, np.full((cells.rows, cells.columns), LEAVE_ALONE, np.uint16), 0)
+
+
+def layer_of(tile: TileAddress, rows: int, bias: NDArray[np.int32]) -> LoadLayer:
+    """A layer of one tile, of an eighth of its sums."""
+    one, none = np.ones_like(bias), np.zeros_like(bias)
+    part = LayerTile(tile, 0, 0, 1, 18, one << 17, none.astype(np.int64), none)
+    return LoadLayer(LAYER, rows, len(bias), -1000, 1000, bias, one, 3 * one, (part,))
 
 
 # --- addresses --------------------------------------------------------------------------------------
@@ -128,9 +120,7 @@ def _products_beyond(bench: Bench, can: Capability) -> Iterable[tuple[str, Reque
     for what, wrong in tiles.items():
         yield f"{what}, in a product", dataclasses.replace(good, tile=wrong)
         if Capability.LAYER in can:
-            one, zero = np.ones(1, np.int32), np.zeros(1, np.int32)
-            part = LayerTile(wrong, 0, 0, 1, 0, one, np.zeros(1, np.int64), zero)
-            yield f"{what}, in a layer", LoadLayer(9, rows, 1, -128, 127, zero, one, zero, (part,))
+            yield f"{what}, in a layer", layer_of(wrong, rows, np.zeros(1, np.int32))
 
 
 # --- pulses -------------------------------------------------------------------------------------------

@@ -73,11 +73,9 @@ class FrameLine:
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None) -> None:
         self._transport.close()
 
-    def send(self, *frames: Frame) -> None:
-        self._transport.write(b"".join(map(encode_frame, frames)))
-
-    def send_bytes(self, data: bytes) -> None:
-        self._transport.write(data)
+    def send(self, *frames: Frame | bytes) -> None:
+        """Send frames, or bytes as they are."""
+        self._transport.write(b"".join(f if isinstance(f, bytes) else encode_frame(f) for f in frames))
 
     def receive(self, count: int = 1, within_s: float = 3.0, *, session: int | None = None) -> list[Frame]:
         """Frames that come within a time, at most ``count``; with ``session`` only its numbered and ACK frames."""
@@ -190,20 +188,14 @@ class MessageLine:
         self.settle(1.0)  # where the chip took this host for lost, a new session begins
         self._link.messages()  # what came meanwhile came at another time
 
-    def ask(
-        self, *messages: bytes, channel: int = BULK, answers: int | None = None, plain: bool = False
-    ) -> list[bytes]:
-        """Send messages and wait for their final replies.
-
-        Args:
-            plain: without the seal of an authorised host.
-            answers: number of replies to wait for; None: one for each message.
+    def ask(self, *messages: bytes, channel: int = BULK, plain: bool = False) -> list[bytes]:
+        """Send messages (``plain``: without a seal) and wait for their final replies.
 
         Raises:
             TimeoutError: fewer replies came, and no sign of progress either.
         """
         self.send(*messages, channel=channel, plain=plain)
-        missing, answered = len(messages) if answers is None else answers, list[Heard]()
+        missing, answered = len(messages), list[Heard]()
         while missing:
             heard = self.hear(lambda heard, missing=missing: len(ends(heard)) >= missing)  # type: ignore[misc]
             found = ends(heard)

@@ -31,8 +31,6 @@ from firmware_protocols.messages import (
     ErrorCode,
     ErrorReply,
     HoldProgram,
-    LayerTile,
-    LoadLayer,
     Mvm,
     Request,
     Reset,
@@ -43,7 +41,7 @@ from firmware_protocols.messages import (
 from firmware_protocols.sending import CONTROL
 from hil.driver.program_image import ProgramImage
 from hil.driver.requests import program_requests
-from hil.driver.selftest.limit_checks import masked_write
+from hil.driver.selftest.limit_checks import layer_of, masked_write
 from hil.driver.selftest.line import Bench, CheckFailed, MessageLine, NotThere, NotTried, expect
 from hil.driver.selftest.safety_checks import ACKNOWLEDGES_S, READ, after_reset, known_status
 
@@ -144,15 +142,14 @@ def nothing_without_a_key(bench: Bench) -> str:
 def _all_that_need_the_key(bench: Bench) -> list[Request[Any]]:
     """One request of each kind that needs the key, among those the chip supports; all are harmless to its cells."""
     can, macro, cell = bench.needs(), bench.spec.macro, CellBlock(0, 0, 1, 0, 1)
-    rows, one = min(8, macro.logical_rows), np.ones(1, np.int32)
+    rows = min(8, macro.logical_rows)
     tile, codes = TileAddress(0, 0, rows, 0, 1), np.zeros((1, rows), np.int16)
-    part = LayerTile(tile, 0, 0, 1, 0, one, np.zeros(1, np.int64), one)
     returns = Returns.SUMS if Capability.SUMS in can else Returns.RAW
     requests: list[Request[Any]] = [READ, Mvm(returns, tile, 0, 0, macro.inputs.bits, False, 0, 1, 0, codes)]
     extra: dict[Capability, list[Request[Any]]] = {
         Capability.PROGRAM_TILE: [masked_write(bench, cell)],
         Capability.PULSE: [bench.pulse(cell, 1)],
-        Capability.LAYER: [LoadLayer(9, rows, 1, -128, 127, one, one, one, (part,))],
+        Capability.LAYER: [layer_of(tile, rows, np.zeros(1, np.int32))],
         Capability.HELD_PROGRAM: [HoldProgram(bytes(32))],
         Capability.WAIT: [Wait(1)],
         Capability.IMAGES: [ImageBegin(bytes(32), 1), ImageChunk(0, b"?"), ImageCommit(bytes(32))],

@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import secrets
-import shlex
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -23,7 +21,7 @@ from firmware_protocols.messages import Capability, CellBlock, ProgramTile, Tile
 from hil.driver.selftest.limit_checks import masked_write
 from hil.driver.selftest.line import Bench, CheckFailed, MessageLine, NotTried, expect
 from hil.driver.selftest.physics_checks import consistent
-from hil.errors import DeviceError, HilError, UsageError
+from hil.errors import HilError
 
 STARTS_S = 20.0  # within which a board is back
 CUTS = 8
@@ -120,43 +118,3 @@ def _back(bench: Bench, nonce: int, session: int) -> Iterator[MessageLine]:
 
 
 POWER = (memory_outlives_the_power, a_cut_write_leaves_whole_records)
-
-
-# --- who cuts the power ---
-
-ASK = "ask"
-COMMAND_S = 120.0  # that a command may take
-
-
-def power_cut(text: str, ask: Callable[[str], None]) -> Callable[[], None]:
-    """A function that cuts the power and restores it: ``ask`` a person, or run the shell command ``text``.
-
-    Raises:
-        UsageError: ``text`` is not a command.
-    """
-    if text == ASK:
-        return lambda: ask("take the power from the chip, give it back, then press Enter")
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        words, why = [], str(error)
-    else:
-        why = "it is empty"
-    if not words:
-        raise UsageError(
-            f"{text!r} is not a command that cuts the power: {why}", hint="hil board selftest --power-cycle ask"
-        )
-    return lambda: _run(words)
-
-
-def _run(words: list[str]) -> None:
-    said = " ".join(words)
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise DeviceError(
-            f"the power was not cut: {said}: {error}", hint="hil board selftest --power-cycle ask"
-        ) from error
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1][:200]
-        raise DeviceError(f"the power was not cut: {said} ended with {done.returncode}: {last}")

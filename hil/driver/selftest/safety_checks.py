@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from firmware_protocols.messages import (
     OutputsOff,
     Progress,
     ReadCells,
+    Request,
     Reset,
     Returns,
     Status,
@@ -241,7 +242,7 @@ def work_waits_for_a_silent_host(bench: Bench) -> str:
 def _worked_while_silent(bench: Bench) -> tuple[float, bool]:
     """Time that long work continued after the host went silent, s, and whether its pace was steady enough to tell."""
     with bench.messages() as line:
-        work = next(long_works(line, bench.spec), [0])
+        work = next(long_works(line, bench.spec, reads_first=True), [0])
         first, rate = _pace(line, work[0])
         line.be_silent(LONG_SILENT_S)
         back_s = time.monotonic()
@@ -275,6 +276,7 @@ SILENCE = (silence_switches_off, work_waits_for_a_silent_host)
 # --- work that lasts for seconds and harms nothing ---
 
 MOST_READS, MOST_SUMS = 0xFFFF, 0x100  # of a cell, and of a product whose sums are added
+FEW_READS, SEEN_S, LONG_S = 64, 0.05, 100.0  # that show how long reads take; more than the noise of that; enough
 SOON_S = 1.0  # work that is answered so much later than a single read's is long
 MOST_IN_A_ROW = 8  # fewer where the line takes long: what is on it is in the way of everything else
 TURNS = 3  # with each kind of work
@@ -282,18 +284,17 @@ LARGEST_MAP = 64
 ON_THE_LINE_S = 3.0  # that one request, or one answer, may take: a megabyte is a minute and a half at 115,200 baud
 
 
-def long_works(line: MessageLine, spec: ChipSpec) -> Iterator[list[int]]:
+def long_works(line: MessageLine, spec: ChipSpec, *, reads_first: bool = False) -> Iterator[list[int]]:
     """Start work that lasts long, of one kind after another, several times each; yields the ids of its queued requests.
 
     The time of a single read is measured first, as most of it may be the line's. On a machine that is
     busy, or where reads are remembered, work may still be over too soon.
     """
     room = min(line.max_message - 128, int(ON_THE_LINE_S * pace_bytes_s(line, spec)))
-    for request in _candidates(line, spec, room):
+    kinds = (_reads, _products) if reads_first else (_products, _reads)
+    for request in (request for kind in kinds for request in kind(line, spec, room)):
         for _ in range(TURNS):
-            began_s = time.monotonic()
-            line.answer(replace(request, reads=1))
-            line_s, began_s = time.monotonic() - began_s, time.monotonic()
+            line_s, began_s = _lasts_s(line, replace(request, reads=1)), time.monotonic()
             first = line.begin(request)
             over = bool(ends(line.hear(lambda heard: bool(ends(heard)), line_s + SOON_S)))
             by_line, by_room = SOON_S / max(line_s, 1e-3), line.max_message // len(encode(request, 0))
@@ -304,33 +305,38 @@ def long_works(line: MessageLine, spec: ChipSpec) -> Iterator[list[int]]:
             yield others if over else first + others
 
 
+def _lasts_s(line: MessageLine, request: Request[Any]) -> float:
+    began_s = time.monotonic()
+    line.answer(request)
+    return time.monotonic() - began_s
+
+
 def pace_bytes_s(line: MessageLine, spec: ChipSpec) -> float:
     """Bytes a second on the line, at least, timed by a long answer, most of whose time is transfer."""
     rows = max(1, min(spec.macro.rows, (line.max_message - 128) // (2 * spec.macro.columns)))
-    began_s = time.monotonic()
-    line.answer(ReadCells(CellBlock(0, 0, rows, 0, spec.macro.columns), 10, 1, 0))
-    return len(line.log[-1].data) / max(time.monotonic() - began_s, 1e-6)
+    lasts_s = _lasts_s(line, ReadCells(CellBlock(0, 0, rows, 0, spec.macro.columns), 10, 1, 0))
+    return len(line.log[-1].data) / max(lasts_s, 1e-6)
 
 
-def _candidates(line: MessageLine, spec: ChipSpec, room: int) -> Iterator[ReadCells | Sweep | Mvm]:
-    macro, can = spec.macro, line.hello.capabilities
-    rows = min(macro.rows, room // (2 * macro.columns))
+def _reads(line: MessageLine, spec: ChipSpec, room: int) -> Iterator[ReadCells]:
+    """Many reads of cells, where a few take time: an emulated die does an hour of its clock at once."""
+    rows = min(spec.macro.rows, room // (2 * spec.macro.columns))
     if rows:
-        yield ReadCells(CellBlock(0, 0, rows, 0, macro.columns), 10, MOST_READS, 0)
+        once = ReadCells(CellBlock(0, 0, rows, 0, spec.macro.columns), 10, 1, 0)
+        once_s, few_s = (min(_lasts_s(line, replace(once, reads=n)) for _ in range(TRIES)) for n in (1, FEW_READS))
+        if few_s - once_s > SEEN_S:
+            yield replace(once, reads=min(MOST_READS, int(LONG_S * FEW_READS / (few_s - once_s))))
+
+
+def _products(line: MessageLine, spec: ChipSpec, room: int) -> Iterator[Sweep | Mvm]:
+    macro, can = spec.macro, line.hello.capabilities
     reads = MOST_SUMS if Capability.REPEATED_READS in can else 1
-    if Capability.SUMS not in can:
-        return
-    widest, tile_rows = len(macro.adc.full_scales_us) - 1, min(macro.logical_rows, 128)
-    tile = TileAddress(0, 0, tile_rows, 0, 1)
-    if Capability.SWEEP in can:
-        side = min(LARGEST_MAP, math.isqrt(room // 4))
-        kernel = (8, tile_rows // 8)
-        if kernel[1] and max(kernel) <= side:
-            window, block = KernelWindow(1, side, side, kernel, (1, 1), (0, 0), (1, 1)), np.ones((1, 1, side, side))
-            tile = TileAddress(0, 0, kernel[0] * kernel[1], 0, 1)
-            codes = block.astype(np.int16)
-            yield Sweep(Returns.SUMS, tile, 0, widest, macro.inputs.bits, False, window, 0, 0, codes, reads)
-    vectors = room // (2 * tile.rows)
-    if vectors:
-        ones = np.ones((vectors, tile.rows), np.int16)
-        yield Mvm(Returns.SUMS, tile, 0, widest, macro.inputs.bits, False, 0, 1, 0, ones, reads)
+    widest, rows = len(macro.adc.full_scales_us) - 1, min(macro.logical_rows, 128)
+    side, kernel = min(LARGEST_MAP, math.isqrt(room // 4)), (8, rows // 8)
+    if Capability.SWEEP | Capability.SUMS in can and kernel[1] and max(kernel) <= side:
+        window = KernelWindow(1, side, side, kernel, (1, 1), (0, 0), (1, 1))
+        tile, codes = TileAddress(0, 0, kernel[0] * kernel[1], 0, 1), np.ones((1, 1, side, side), np.int16)
+        yield Sweep(Returns.SUMS, tile, 0, widest, macro.inputs.bits, False, window, 0, 0, codes, reads)
+    if Capability.SUMS in can and room >= 2 * rows:
+        tile, codes = TileAddress(0, 0, rows, 0, 1), np.ones((room // (2 * rows), rows), np.int16)
+        yield Mvm(Returns.SUMS, tile, 0, widest, macro.inputs.bits, False, 0, 1, 0, codes, reads)

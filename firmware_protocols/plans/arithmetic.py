@@ -1,7 +1,7 @@
-"""The digital operations of a plan on the emulated chip, in 64-bit integers (docs/file-formats.md).
+"""What each step of a plan computes, in 64-bit integers (docs/file-formats.md).
 
-Arrays of codes have images as first axis. The host has kernels of its own for the same text; this plain numpy
-version checks them.
+Arrays of codes have images as first axis. The emulated chip runs this plain numpy version, and the self-test
+compares a chip with it; the host's own kernels for the same text are checked by it.
 """
 
 from __future__ import annotations
