@@ -7,9 +7,9 @@ from xml.etree import ElementTree as xml
 
 import pytest
 
-from hil.cli.report_words import junit_xml, write_junit
 from hil.errors import FileError
 from hil.report.files import write_report
+from hil.report.junit import junit_xml, write_junit
 from hil.verdict.baseline import compare_reports, read_baseline
 
 
