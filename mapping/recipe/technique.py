@@ -125,8 +125,8 @@ class Technique:
             if not about["low"] <= value <= about["high"]:
                 unit = f" {about['unit']}" if about["unit"] else ""
                 raise RecipeError(
-                    f"{self.name}: {about['words']}: {value:g}{unit}, "
-                    f"not from {about['low']:g} to {about['high']:g}{unit}"
+                    f"{self.name}: {field.name}: {value:g}{unit}, "
+                    f"not from {about['low']:g} to {about['high']:g}{unit} ({about['words']})"
                 )
 
     def before_compiling(
