@@ -135,7 +135,7 @@ def campaign_summary(report: dict[str, Any], page: str = "") -> Summary:
         "count only then"
     )
     parts: list[SummaryItem] = [
-        Fact("Without a fault", f"{accuracy['count']} of {accuracy['of']} images right on {settings['chip']}"),
+        Fact("Without an injection", f"{accuracy['count']} of {accuracy['of']} images right on {settings['chip']}"),
         Fact("Outcomes", ", ".join(f"{count:,} {name}" for name, count in report["outcomes"].items())),
         kinds_table(report),
         *([years_table(timeline)] if timeline is not None else []),
