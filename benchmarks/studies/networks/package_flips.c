@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,7 +16,7 @@
 #include "onboard/hil_payload.h"
 
 enum { IMAGES = 100, NEVER = -1, CPU_S = 3, GOLDEN_SAMPLE = 1000000 };
-enum { RIGHT = 'r', LOGITS = 'o', CLASS = 'c', REFUSED = 'n', LOGITS_GOLDEN = 'l', CLASS_GOLDEN = 'g', LEFT = 's', ALARM = 'a', CRASH = 'x' };
+enum { RIGHT = 'r', LOGITS = 'o', CLASS = 'c', REFUSED = 'n', CLASS_GOLDEN = 'g', LEFT = 's', ALARM = 'a', CRASH = 'x' };
 
 extern uint8_t __start_flight_ram[], __stop_flight_ram[];
 
@@ -29,6 +30,41 @@ static struct {
     uint32_t bit, image, moment; /* share of the macro's calls in 2^-16 */
 } flip;
 
+/* Reads of the runs without a flip, by a hash of all that they depend on: the model of a die gives them again. */
+enum { KNOWN = 1 << 20 };
+static struct {
+    uint64_t key;
+    int16_t codes[CHIP_CONVERSIONS(CHIP_OUTPUTS)];
+} known[KNOWN] __attribute__((aligned(1 << 21)));
+static bool learning;
+
+static uint64_t key_of(const struct array_read *read) {
+    uint64_t numbers[9 + 32] = {read->macro, read->row0, read->output0, read->outputs, read->range_code,
+                                read->sample, read->position, read->plane, read->on_count};
+    uint64_t key = 0xCBF29CE484222325ull;
+    memcpy(numbers + 9, read->on, read->on_count);
+    for (uint32_t i = 0; i < 9 + (read->on_count + 7) / 8; i++) {
+        key = (key ^ numbers[i]) * 0x9E3779B97F4A7C15ull;
+        key ^= key >> 29;
+    }
+    return key | 1;
+}
+
+static void convert(const struct array_read *read, int16_t *codes) {
+    const size_t size = CHIP_CONVERSIONS(read->outputs) * sizeof *codes;
+    const uint64_t key = key_of(read);
+    uint64_t at = key % KNOWN;
+    while (known[at].key && known[at].key != key) at = (at + 1) % KNOWN;
+    if (known[at].key) {
+        memcpy(codes, known[at].codes, size);
+        return;
+    }
+    die_macro(read, codes);
+    if (!learning) return;
+    known[at].key = key;
+    memcpy(known[at].codes, codes, size);
+}
+
 static void strike(uint8_t *stack) {
     const uint64_t ram = (uint64_t)(__stop_flight_ram - __start_flight_ram), live = (uint64_t)(stack_end - stack);
     const uint64_t at = flip.place == 'r' ? flip.offset * (ram + live) >> 32 : flip.offset;
@@ -38,7 +74,9 @@ static void strike(uint8_t *stack) {
 
 static bool macro(const struct array_read *read, int16_t *codes) {
     if (read && call++ == strike_at) strike(__builtin_frame_address(0));
-    return die_macro(read, codes);
+    if (read) convert(read, codes);
+    else die_macro(read, codes);
+    return true;
 }
 
 static bool store(uint32_t first, uint32_t count, uint32_t *words, bool write) {
@@ -78,11 +116,11 @@ static int compared(uint32_t image) {
 
 static bool golden(void) {
     enum hil_state state = HIL_MORE;
-    while (state == HIL_MORE) state = hil_golden(GOLDEN_SAMPLE + 100 * flip.offset);
+    while (state == HIL_MORE) state = hil_golden(GOLDEN_SAMPLE + (flip.place == 'n' ? 100 * flip.offset : 0));
     return state == HIL_DONE;
 }
 
-/* One image during which a bit is flipped; then, of the store, a restart and a scrub, and golden vectors over what is wrong. */
+/* One image during which a bit is flipped; then, of the store, a restart and a scrub, and golden vectors over a wrong class. */
 static int judged(void) {
     static uint32_t before[SLOT_WORDS];
     memcpy(before, memory, sizeof before);
@@ -96,7 +134,6 @@ static int judged(void) {
         if (outcome == RIGHT && memcmp(before, memory, sizeof before)) outcome = LEFT;
     }
     if (flip.place == 'n' && (!golden() || hil_counts.mended || hil_counts.lost || hil_counts.registers)) return ALARM;
-    if (outcome == LOGITS && !golden()) return LOGITS_GOLDEN;
     return outcome == CLASS && !golden() ? CLASS_GOLDEN : outcome;
 }
 
@@ -126,9 +163,13 @@ int main(int count, char **words) {
     memcpy(memory + 2 * SLOT_WORDS, network_words, 4 * network_size);
     if (count < 2 || !writes || !file || fread(images, IMAGE_BYTES, IMAGES, file) != IMAGES) return 2;
     if (!hil_start(&board) || !die_begin(writes)) return 2;
+    learning = true;
+    madvise(known, sizeof known, MADV_HUGEPAGE); /* or each fork copies its table of pages */
+    if (!golden()) return 2;
     for (uint32_t i = 0; i < IMAGES; i++) {
         if (!answers(i, right[i])) return 2;
         calls[i] = call;
     }
+    learning = false;
     return flips();
 }

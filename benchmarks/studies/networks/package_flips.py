@@ -1,7 +1,7 @@
 """Single flips of a package of C (``hil mission pack``) while an image runs, with what protects it switched on.
 
 ``package_flips.c`` is linked with the package. A bit is flipped at a random call of the macro during one of 100 images;
-of the store, the machine then restarts and scrubs. Golden vectors follow a wrong answer. Parts:
+of the store, the machine then restarts and scrubs. Golden vectors follow a wrong class. Parts:
 
     image     any bit of the slot that runs, check bits too
     headers   its head, and size, kind and number of each stored message
@@ -64,7 +64,6 @@ OUTCOMES = {
     "left in the store": "s",
     "refused": "n",
     "crash or endless loop": "x",
-    "only logits, golden vectors": "l",
     "class changed, golden vectors": "g",
     "false alarm": "a",
 }
