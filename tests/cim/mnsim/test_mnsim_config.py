@@ -9,8 +9,7 @@ import pytest
 
 from cim.chip.file import ChipFileError, NewerChipFile, chip_names, load_chip
 from cim.mnsim import load_mnsim, with_options
-from cim.mnsim.configfile import DEFAULT, parse_mnsim
-from cim.mnsim.options import ONLY_DEFAULT, OPTIONS, WITHOUT_EFFECT
+from cim.mnsim.configfile import DEFAULT, ONLY_DEFAULT, OPTIONS, WITHOUT_EFFECT, parse_mnsim
 from cim.mnsim.schema import SECTIONS
 
 TEXT = resources.files("cim").joinpath("chips", f"{DEFAULT}.toml").read_text("utf-8")

@@ -16,9 +16,8 @@ from cim.chip.correction import nominal_correction
 from cim.chip.file import idealised, load_chip
 from cim.chip.windows import Window, unfold
 from cim.simulator.fast import counts as counting
-from cim.simulator.fast.layer import FastLayer
 from cim.simulator.fast.moments import DrivenLine, inl_line, place_terms, row_reach
-from cim.simulator.fast.numba_engine import KernelMaps
+from cim.simulator.fast.numba_engine import FastLayer, KernelMaps
 from cim.simulator.fast.row_cuts import RowCut
 from cim.simulator.layer import NoiseKey, SimulatedTile
 from cim.simulator.modes import SimulationMode

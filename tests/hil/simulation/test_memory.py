@@ -22,7 +22,7 @@ from mapping.program import execute
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, images_in_flight
 from mapping.program.training_inputs import training_inputs
-from mapping.tune import cached_sums
+from mapping.tune import channel_affine
 from mapping.tune.channel_affine import tune_channels, tune_targets
 
 from ...mapping.small_networks import conv
@@ -49,7 +49,7 @@ def test_a_virtual_chip_holds_the_sums_of_a_few_large_maps_and_not_of_all(
     program: ConductanceProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(execute, "SUM_BYTES", 1 << 22)
-    monkeypatch.setattr(cached_sums, "IN_MEMORY_BYTES", 1 << 23)
+    monkeypatch.setattr(channel_affine, "IN_MEMORY_BYTES", 1 << 23)
     options = DeployOptions(virtual_chips=2)
     recipe = options.recipe_of(program)
     row = VirtualRow(
@@ -76,7 +76,7 @@ def test_a_tune_is_the_same_with_its_sums_in_files(
     images = program.calibration_images[:8]
     within = tune_targets(program, images)
     tuned = tune_channels(program, within, IdealMultiply(program))
-    monkeypatch.setattr(cached_sums, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(channel_affine, "IN_MEMORY_BYTES", 0)
     monkeypatch.setattr(execute, "SUM_BYTES", 1 << 22)
     in_files = tune_targets(program, images)
     assert tune_channels(program, in_files, IdealMultiply(program)).program.digest == tuned.program.digest
@@ -86,7 +86,7 @@ def test_a_tune_is_the_same_with_its_sums_in_files(
 
 
 def test_sums_in_files_go_to_another_process(program: ConductanceProgram, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cached_sums, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(channel_affine, "IN_MEMORY_BYTES", 0)
     here = tune_targets(program, program.calibration_images[:4]).sums
     there = pickle.loads(pickle.dumps(here))
     assert all(np.array_equal(there[layer], here[layer]) for layer in here)
