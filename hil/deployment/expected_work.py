@@ -1,11 +1,17 @@
 """The stages of a deployment and about how long each takes, known before the first begins: progress goes by them.
 
-Work is in seconds of an idle machine with an emulated chip; the pace of a run corrects it on the way (``hil.watch``).
+Work is counted in seconds of the machine on which its units were measured and scaled to this one by a piece of
+work of some milliseconds (``machine_pace``); the pace of a run corrects it on the way (``hil.watch``).
 """
 
 from __future__ import annotations
 
+import functools
 import os
+import timeit
+from dataclasses import replace
+
+import numpy as np
 
 from cim.simulator.modes import SimulationMode
 from firmware_protocols.messages import Capability
@@ -40,6 +46,26 @@ PHASES = {
 COALITIONS = 60.0  # virtual chips of all causes together, beside those of the verdict
 FURTHER_LOOK, CAUSES = 0.25, 0.3  # chances that a look does not decide, and that a loss is seen whose causes are sought
 REPORT_S, LEAST_S, KERNELS_S = 0.4, 0.05, 1.4
+SHORT_WORK_S = 2.6e-3  # what machine_pace repeats, where the units above were measured
+
+
+@functools.cache
+def machine_pace() -> float:
+    """Time of this machine for what took 1 s where the units of work were measured: the best of nine short works."""
+
+    def work() -> None:
+        counts: dict[int, int] = {}
+        for number in range(20_000):
+            counts[number % 977] = counts.get(number % 977, 0) + number
+        values = np.arange(20_000.0)
+        for _ in range(20):
+            values = np.sqrt(values * 1.000_1 + 1.0)
+
+    return min(timeit.repeat(work, repeat=9, number=1)) / SHORT_WORK_S
+
+
+def _on_this_machine(stages: list[PlannedStage]) -> tuple[PlannedStage, ...]:
+    return tuple(replace(stage, work_s=stage.work_s * machine_pace()) for stage in stages)
 
 
 def simulation_s(
@@ -62,7 +88,7 @@ def expected_prediction(
     """Stages of a prediction of a compiled network, without a chip."""
     tune_images = len(options.recipe_of(program).tune_images(program))
     work_s = ages * simulation_s(program, options.samples, options.virtual_chips, mode, tune_images)
-    return (PlannedStage("simulating", KERNELS_S + work_s),)
+    return _on_this_machine([PlannedStage("simulating", KERNELS_S + work_s)])
 
 
 def expected_stages(
@@ -136,4 +162,4 @@ def expected_stages(
         stages.append(
             PlannedStage("finding causes", CAUSES * simulation_s(program, options.cause_images, COALITIONS, mode))
         )
-    return (*stages, PlannedStage("reporting", REPORT_S))
+    return _on_this_machine([*stages, PlannedStage("reporting", REPORT_S)])
