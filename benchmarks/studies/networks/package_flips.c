@@ -1,6 +1,5 @@
-/* Flips and restarts of a package on this machine, where it is compiled and run by package_flips.py:
- *   flips < LINES               a letter for each line "place offset bit image moment"
- *   restarts SECONDS COUNT ...  see `restarts` below
+/* Flips in a package on this machine, where it is compiled and run by package_flips.py: flips < LINES prints a letter for
+ * each line "place offset bit image moment".
  * RAM is that of the network: its section `flight_ram`, and the stack from a call of the macro up. */
 #include <setjmp.h>
 #include <stdio.h>
@@ -90,6 +89,12 @@ static void quiet(const char *text, int64_t value) { (void)text, (void)value; }
 static uint64_t tick(void) { static uint64_t us; return us += 100; }
 static const struct hil_board board = {macro, store, quiet, tick};
 
+static bool started(void) {
+    enum hil_state state = HIL_MORE;
+    for (hil_start(&board); state == HIL_MORE;) state = hil_load();
+    return state == HIL_DONE;
+}
+
 static bool __attribute__((noinline)) answers(uint32_t image, int32_t *logits) {
     enum hil_state state = HIL_MORE;
     stack_end = __builtin_frame_address(0);
@@ -129,7 +134,7 @@ static int judged(void) {
     int outcome = compared(flip.image);
     strike_at = NEVER;
     if (flip.place == 's' && outcome == RIGHT) {
-        outcome = hil_start(&board) ? compared(flip.image) : REFUSED;
+        outcome = started() ? compared(flip.image) : REFUSED;
         while (!hil_scrub()) {}
         if (outcome == RIGHT && memcmp(before, memory, sizeof before)) outcome = LEFT;
     }
@@ -162,7 +167,7 @@ int main(int count, char **words) {
     memcpy(memory, network_words, 4 * network_size);
     memcpy(memory + 2 * SLOT_WORDS, network_words, 4 * network_size);
     if (count < 2 || !writes || !file || fread(images, IMAGE_BYTES, IMAGES, file) != IMAGES) return 2;
-    if (!hil_start(&board) || !die_begin(writes)) return 2;
+    if (!started() || !die_begin(writes)) return 2;
     learning = true;
     madvise(known, sizeof known, MADV_HUGEPAGE); /* or each fork copies its table of pages */
     if (!golden()) return 2;

@@ -27,41 +27,66 @@ void macro_convert(const struct array_read *read, int16_t *codes) {
 
 void macro_spend_ns(uint64_t duration_ns) { (void)duration_ns; }
 
-static bool refused(const char *text, int64_t value) {
+static enum hil_state refused(const char *text, int64_t value) {
+    board->macro(NULL, NULL);
     board->log(text, value);
-    return false;
+    return HIL_REFUSED;
 }
 
-static bool load(const uint8_t *message, uint32_t size) {
+static enum hil_state loaded(const uint8_t *message, uint32_t size) {
     job = (struct job){.request = &request, .reply = &reply};
     if (request_read(message, size, &request) != READ_WELL) return refused("a stored message cannot be read", size);
     if (request.op != OP_LOAD_LAYER && request.op != OP_LOAD_PLAN) return refused("no layer and no plan", request.op);
-    if ((request.op == OP_LOAD_LAYER ? chip_load_layer(&job) : plan_load(&job)) == WORK_DONE) return true;
+    if ((request.op == OP_LOAD_LAYER ? chip_load_layer(&job) : plan_load(&job)) == WORK_DONE) return HIL_MORE;
     return refused(job.refusal.text, job.refusal.value);
 }
 
-static bool load_all(void) {
-    uint8_t *const message = plan_spare(STORED_MESSAGE);
-    uint32_t end = 0, at = STORED_HEAD, size, word;
-    if (!stored_open(board) || !stored_word(STORED_MESSAGES, &end)) return refused("no whole network is stored", 0);
-    while (at < end) {
-        if (!stored_word(at++, &size) || size > STORED_MESSAGE) return refused("a stored message is too long", at);
-        for (uint32_t i = 0; i < size; i += 4) {
-            if (!stored_word(at++, &word)) return refused("stored words are lost", at);
-            for (uint32_t b = 0; b < 4 && i + b < size; b++) message[i + b] = (uint8_t)(word >> 8 * b);
-        }
-        if (!load(message, size)) return false;
+static struct {
+    uint8_t *message;
+    uint32_t at, end, size, have; /* next stored word, end of the messages; bytes of the next one, and those read */
+} load;
+
+/* A group of stored words: of the search for a whole slot, then of the messages; each is loaded when it is there. */
+static enum hil_state load_group(void) {
+    uint32_t word;
+    if (!load.at) {
+        const enum hil_state state = stored_find();
+        if (state == HIL_REFUSED) return refused("no whole network is stored", 0);
+        if (state == HIL_DONE && !stored_word(STORED_MESSAGES, &load.end)) return refused("stored words are lost", load.at);
+        if (state == HIL_DONE) load.at = STORED_HEAD;
+        return HIL_MORE;
     }
-    return plan.ready && plan.width <= PLAN_LOGITS ? true : refused("no whole plan is stored", plan.have);
+    if (!load.size) {
+        if (load.at >= load.end && plan.ready && plan.width <= PLAN_LOGITS) return HIL_DONE;
+        if (load.at >= load.end) return refused("no whole plan is stored", plan.have);
+        if (!stored_word(load.at++, &load.size)) return refused("stored words are lost", load.at);
+        if (!load.size || load.size > STORED_MESSAGE) return refused("a stored message is too long", load.size);
+        load.have = 0;
+    }
+    for (uint32_t i = 0; i < STORED_HEAD && load.have < load.size; i++) {
+        if (!stored_word(load.at++, &word)) return refused("stored words are lost", load.at);
+        for (uint32_t b = 0; b < 4 && load.have < load.size; b++) load.message[load.have++] = (uint8_t)(word >> 8 * b);
+    }
+    if (load.have < load.size) return HIL_MORE;
+    load.size = 0;
+    return loaded(load.message, load.have);
 }
 
-bool hil_start(const struct hil_board *given) {
+void hil_start(const struct hil_board *given) {
     board = given;
     layers_forget();
     plan_forget();
-    const bool ready = load_all();
-    if (!ready) board->macro(NULL, NULL);
-    return ready;
+    stored_begin(board);
+    load.message = plan_spare(STORED_MESSAGE);
+    load.at = load.size = 0;
+}
+
+enum hil_state hil_load(void) {
+    enum hil_state state;
+    slice_begin();
+    do state = load_group();
+    while (state == HIL_MORE && !slice_over());
+    return state;
 }
 
 uint32_t hil_image_bytes(void) { return plan_value(0).size; }
@@ -91,13 +116,9 @@ enum hil_state hil_step(void) {
     stuck = false;
     const enum work work = plan_run(&job);
     if (work == WORK_MORE && !stuck) return HIL_MORE;
+    if (stuck) return refused("registers of a macro stay wrong", hil_counts.registers);
+    if (work == WORK_REFUSED) return refused(job.refusal.text, job.refusal.value);
     board->macro(NULL, NULL);
-    if (stuck) refused("registers of a macro stay wrong", hil_counts.registers);
-    if (stuck) return HIL_REFUSED;
-    if (work == WORK_REFUSED) {
-        refused(job.refusal.text, job.refusal.value);
-        return HIL_REFUSED;
-    }
     const uint8_t *at = answer + WIRE_MESSAGE_SIZE + WIRE_CHIP_TIME_SIZE + WIRE_PLAN_RESULT_SIZE;
     for (uint32_t i = 0; i < 2; i++) at = take(at, plan.steps, &logits); /* saturated conversions, and all */
     take(at, plan.width, &logits);
@@ -109,22 +130,26 @@ int32_t hil_logit(uint32_t number) { return (int32_t)ints_get(&logits, number); 
 #if HIL_GOLDEN
 enum hil_state hil_golden(uint64_t sample) {
     static uint64_t distance;
-    static uint32_t at, left;
+    static uint32_t at, left, read; /* the next stored word, images to run, bytes of the next one that are there */
     static bool running;
     uint32_t word, limit[2];
     if (!running) {
+        const uint32_t bytes = hil_image_bytes();
+        uint8_t *const pixels = hil_room();
+        slice_begin();
         if (!left) {
             distance = 0;
             if (!stored_word(STORED_MESSAGES, &at) || !stored_word(STORED_GOLDEN, &left) || !left) return HIL_DONE;
         }
-        uint8_t *const pixels = hil_room();
-        for (uint32_t i = 0; i < hil_image_bytes(); i++) {
-            if (!stored_word(at + i / 4, &word)) return left = 0, HIL_REFUSED;
-            pixels[i] = (uint8_t)(word >> 8 * (i % 4));
+        while (read < bytes) {
+            if (slice_over()) return HIL_MORE;
+            if (!stored_word(at++, &word)) return left = read = 0, HIL_REFUSED;
+            for (uint32_t b = 0; b < 4 && read < bytes; b++) pixels[read++] = (uint8_t)(word >> 8 * b);
         }
-        at += (hil_image_bytes() + 3) / 4;
         hil_begin(pixels, sample + left);
         running = true;
+        read = 0;
+        return HIL_MORE;
     }
     const enum hil_state state = hil_step();
     if (state == HIL_MORE) return HIL_MORE;
@@ -138,7 +163,6 @@ enum hil_state hil_golden(uint64_t sample) {
     if (state != HIL_DONE || left) return state == HIL_DONE ? HIL_MORE : HIL_REFUSED;
     if (!stored_word(STORED_LIMIT, limit) || !stored_word(STORED_LIMIT + 1, limit + 1)) return HIL_REFUSED;
     if (distance <= ((uint64_t)limit[1] << 32 | limit[0])) return HIL_DONE;
-    refused("golden vectors are further off than noise", (int64_t)distance);
-    return HIL_REFUSED;
+    return refused("golden vectors are further off than noise", (int64_t)distance);
 }
 #endif

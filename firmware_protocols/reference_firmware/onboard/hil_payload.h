@@ -34,8 +34,9 @@ extern struct hil_counts {
     uint32_t mended, lost, registers;
 } hil_counts;
 
-/* Reads the newest whole network from the store, else the golden image; false: refused, and every voltage is off. */
-bool hil_start(const struct hil_board *board);
+/* Begins to read the newest whole network from the store, else the golden image; `hil_load` does it, a slice a call. */
+void hil_start(const struct hil_board *board);
+enum hil_state hil_load(void); /* HIL_REFUSED: every voltage is off */
 
 uint32_t hil_image_bytes(void); /* of one image: height x width x channels, one byte each */
 uint32_t hil_logits(void);
@@ -57,9 +58,10 @@ enum hil_state hil_golden(uint64_t sample);
 bool hil_scrub(void); /* reads one group of stored words and mends it; true after the last */
 
 /* An update: the first group of the new image, every group that is not as in the image that runs (in order), the end. It
- * runs from the next `hil_start` on; after a power failure on the way the old one does. */
+ * runs from the next `hil_start` on; after a power failure on the way the old one does. One write a call: again while it is
+ * HIL_MORE. */
 bool hil_update_begin(const uint32_t *first);
-bool hil_update_part(uint32_t number, uint32_t *words);
-bool hil_update_end(void);
+enum hil_state hil_update_part(uint32_t number, uint32_t *words);
+enum hil_state hil_update_end(void);
 
 #endif

@@ -41,12 +41,13 @@ int main(int count, char **words) {
         fprintf(stderr, "payload IMAGES or payload --beam LOOPS, beside writes.bin: raw bytes, one image after the other\n");
         return 2;
     }
-    if (!hil_start(&board) || !die_begin(writes)) return 2;
+    enum hil_state state = HIL_MORE;
+    for (hil_start(&board); state == HIL_MORE;) state = hil_load(); /* a watchdog is served in these loops */
+    if (state == HIL_REFUSED || !die_begin(writes)) return 2;
     if (!images) return beam(atoi(words[2]));
     for (uint64_t n = 0; fread(hil_room(), hil_image_bytes(), 1, images); n++) {
-        enum hil_state state = HIL_MORE;
         hil_begin(hil_room(), network_sample + n);
-        while (state == HIL_MORE) state = hil_step(); /* a watchdog is served here */
+        for (state = HIL_MORE; state == HIL_MORE;) state = hil_step();
         if (state == HIL_REFUSED) return 1;
         for (uint32_t i = 0; i < hil_logits(); i++) printf(i ? " %ld" : "%ld", (long)hil_logit(i));
         printf("\n");

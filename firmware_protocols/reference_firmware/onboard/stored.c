@@ -3,11 +3,13 @@
 
 #pragma GCC optimize("Os") /* small before fast */
 
-enum { BEGINS = 0x4B50494C, DATA = STORED_HEAD, GOLDEN_SLOT = 2, NO_GROUP = 0x7FFFFFFF };
+enum { BEGINS = 0x4B50494C, DATA = STORED_HEAD, GOLDEN_SLOT = 2, NO_SLOT = 3, NO_GROUP = 0x7FFFFFFF };
 
 struct hil_counts hil_counts;
 static const struct hil_board *board;
 static uint32_t slot, held, group[HIL_GROUP]; /* the open slot; its group that was read last */
+static uint32_t found, newest;                /* the newest whole slot so far, and the number of its update */
+static uint32_t looked, end, sum, expected, update; /* of the slot that is looked at: words, and what its head says */
 static uint32_t scrubbed, writing, next;      /* next group of a scrub; slot of an update, its next group */
 static uint32_t head[HIL_GROUP];              /* of the update, written when all else is there */
 
@@ -61,50 +63,66 @@ bool stored_word(uint32_t at, uint32_t *word) {
     return true;
 }
 
-static bool whole(uint32_t number, uint32_t *update) {
-    uint32_t begins, end, expected, word, sum = 0xFFFFFFFF;
-    slot = number;
-    held = NO_GROUP;
-    if (!stored_word(STORED_BEGINS, &begins) || begins != BEGINS) return false;
-    stored_word(STORED_END, &end);
-    stored_word(STORED_SUM, &expected);
-    stored_word(STORED_NUMBER, update);
-    if (end < STORED_HEAD || end > SLOT_WORDS / HIL_GROUP * DATA) return false;
-    for (uint32_t at = 0; at < end; at++) {
-        if (!stored_word(at, &word)) return false;
-        sum ^= at == STORED_SUM ? 0 : word;
+/* Looks at a group of the open slot. HIL_DONE: the slot is whole; HIL_REFUSED: it is not. */
+static enum hil_state look(void) {
+    uint32_t word;
+    if (!looked) {
+        sum = 0xFFFFFFFF;
+        if (!stored_word(STORED_BEGINS, &word) || word != BEGINS) return HIL_REFUSED;
+        stored_word(STORED_END, &end);
+        stored_word(STORED_SUM, &expected);
+        stored_word(STORED_NUMBER, &update);
+        if (end < STORED_HEAD || end > SLOT_WORDS / HIL_GROUP * DATA) return HIL_REFUSED;
+    }
+    for (uint32_t stop = looked + DATA; looked < stop && looked < end; looked++) {
+        if (!stored_word(looked, &word)) return HIL_REFUSED;
+        sum ^= looked == STORED_SUM ? 0 : word;
         for (uint32_t bit = 0; bit < 32; bit++) sum = sum >> 1 ^ (sum & 1 ? 0xEDB88320u : 0);
     }
-    return ~sum == expected;
+    if (looked < end) return HIL_MORE;
+    return ~sum == expected ? HIL_DONE : HIL_REFUSED;
 }
 
-bool stored_open(const struct hil_board *given) {
-    uint32_t found[2] = {0, 0};
-    bool there[2];
+static void open_slot(uint32_t number) {
+    slot = number;
+    held = NO_GROUP;
+    looked = 0;
+}
+
+void stored_begin(const struct hil_board *given) {
     board = given;
     scrubbed = 0;
-    for (uint32_t i = 0; i < 2; i++) there[i] = whole(i, found + i);
-    if (!there[0] && !there[1]) return whole(GOLDEN_SLOT, found);
-    slot = there[1] && (!there[0] || found[1] > found[0]) ? 1 : 0;
-    held = NO_GROUP;
-    return true;
+    found = NO_SLOT;
+    open_slot(0);
+}
+
+enum hil_state stored_find(void) {
+    const enum hil_state state = look();
+    if (state == HIL_MORE) return HIL_MORE;
+    if (state == HIL_DONE && (found == NO_SLOT || update > newest)) {
+        found = slot;
+        newest = update;
+    }
+    open_slot(slot + 1);
+    if (slot < GOLDEN_SLOT || (slot == GOLDEN_SLOT && found == NO_SLOT)) return HIL_MORE;
+    open_slot(found);
+    return found == NO_SLOT ? HIL_REFUSED : HIL_DONE;
 }
 
 bool hil_scrub(void) {
-    uint32_t end = 0;
+    uint32_t words = 0;
     read_group(scrubbed);
-    if (!stored_word(STORED_END, &end) || ++scrubbed * DATA >= end) scrubbed = 0;
+    if (!stored_word(STORED_END, &words) || ++scrubbed * DATA >= words) scrubbed = 0;
     return !scrubbed;
 }
 
-static bool copied_to(uint32_t number) {
-    if (number >= SLOT_WORDS / HIL_GROUP) return false;
+/* Copies the next group before a number. HIL_DONE: there is none. */
+static enum hil_state copied_to(uint32_t number) {
+    if (number >= SLOT_WORDS / HIL_GROUP) return HIL_REFUSED;
+    if (next >= number) return HIL_DONE;
     held = NO_GROUP;
-    for (; next < number; next++) {
-        if (!board->store(slot * SLOT_WORDS + HIL_GROUP * next, HIL_GROUP, group, false)) return false;
-        if (!board->store(writing * SLOT_WORDS + HIL_GROUP * next, HIL_GROUP, group, true)) return false;
-    }
-    return true;
+    if (!board->store(slot * SLOT_WORDS + HIL_GROUP * next, HIL_GROUP, group, false)) return HIL_REFUSED;
+    return board->store(writing * SLOT_WORDS + HIL_GROUP * next++, HIL_GROUP, group, true) ? HIL_MORE : HIL_REFUSED;
 }
 
 bool hil_update_begin(const uint32_t *first) {
@@ -115,12 +133,15 @@ bool hil_update_begin(const uint32_t *first) {
     return board->store(writing * SLOT_WORDS, HIL_GROUP, nothing, true);
 }
 
-bool hil_update_part(uint32_t number, uint32_t *words) {
-    if (number < next || !copied_to(number)) return false;
-    return board->store(writing * SLOT_WORDS + HIL_GROUP * next++, HIL_GROUP, words, true);
+enum hil_state hil_update_part(uint32_t number, uint32_t *words) {
+    const enum hil_state state = number < next ? HIL_REFUSED : copied_to(number);
+    if (state != HIL_DONE) return state;
+    return board->store(writing * SLOT_WORDS + HIL_GROUP * next++, HIL_GROUP, words, true) ? HIL_DONE : HIL_REFUSED;
 }
 
-bool hil_update_end(void) {
+enum hil_state hil_update_end(void) {
     const uint32_t groups = (head[STORED_END] + DATA - 1) / DATA;
-    return groups && copied_to(groups) && board->store(writing * SLOT_WORDS, HIL_GROUP, head, true);
+    const enum hil_state state = groups ? copied_to(groups) : HIL_REFUSED;
+    if (state != HIL_DONE) return state;
+    return board->store(writing * SLOT_WORDS, HIL_GROUP, head, true) ? HIL_DONE : HIL_REFUSED;
 }

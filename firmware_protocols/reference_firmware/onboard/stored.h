@@ -9,8 +9,9 @@
 /* Words at the head of a slot, its first group. The check sum is over all words but itself. */
 enum { STORED_BEGINS, STORED_NUMBER, STORED_MESSAGES, STORED_END, STORED_SUM, STORED_GOLDEN, STORED_LIMIT, STORED_HEAD = 8 };
 
-/* The newest slot that is whole, else the golden image; false: not even that. */
-bool stored_open(const struct hil_board *board);
+/* Opens the newest slot that is whole, else the golden image, a group a call. HIL_REFUSED: not even that is whole. */
+void stored_begin(const struct hil_board *board);
+enum hil_state stored_find(void);
 
 bool stored_word(uint32_t at, uint32_t *word); /* of the open slot; false: not readable, or two bits of 64 were struck */
 

@@ -149,9 +149,11 @@ def flights(packed: tuple[Path, NDArray[np.int32]], tmp_path_factory: pytest.Tem
         ("upsets 3000", "wrong 0 refused 0 struck 0 mended 3000 lost 0"),  # of stored words, one before each image
         ("registers 500", "wrong 0 refused 0 repeated 500"),  # a read under a wrong range, one in each image
         ("golden 500", "alarms 0 of 500, of a dead macro 1"),
+        # two hours of a virtual clock, with a watchdog of 30 ms
+        ("restarts 100", "restarts 100 images 762 wrong 0 late 0 watchdog 0"),
     ],
 )
-def test_code_read_back_and_golden_vectors_do_in_c_what_they_promise(flights: Path, faults: str, said: str) -> None:
+def test_code_read_back_golden_and_slices_do_in_c_what_they_promise(flights: Path, faults: str, said: str) -> None:
     asked = ["./flights", *faults.split()]
     assert subprocess.run(asked, cwd=flights, capture_output=True, text=True, check=True).stdout.strip() == said
 
