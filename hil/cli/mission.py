@@ -95,6 +95,7 @@ def harden(
 def pack(
     run: Annotated[Path, typer.Argument(help="folder of a run whose chip executed the network as a stored plan")],
     plan: Annotated[Path | None, typer.Argument(help="mission.toml, whose limits are set beside the package")] = None,
+    campaign: Annotated[Path | None, typer.Argument(help="campaign folder, for limits of the telemetry")] = None,
     *,
     out: Annotated[Path, typer.Option("--out", "-o", help="new folder to write", callback=output_folder)],
     watch: Watch,
@@ -105,17 +106,24 @@ def pack(
     """
     from hil.payload.budget import check_budget
     from hil.payload.built_memory import built_memory
+    from hil.payload.harden import accuracy_at_end, read_report
     from hil.payload.pack import pack_run
     from hil.payload.requirements import load_mission
     from hil.payload.subject import open_subject
 
-    wanted = None if plan is None else load_mission(plan)
-    package = pack_run(run, out)
-    if wanted is None:
+    if plan is None:
+        package = pack_run(run, out)
         return Told([package.summary()], package.to_json())
-    found = open_subject(run, NetworkOptions(), watch)
-    memory = built_memory(found.program, run)
-    budget = check_budget(found.program, wanted, network=found.name, accuracy=found.accuracy, memory=memory)
+    wanted, found = load_mission(plan), open_subject(run, NetworkOptions(), watch)
+    package = pack_run(run, out, read_report(campaign, found.program) if campaign else None)
+    budget = check_budget(
+        found.program,
+        wanted,
+        network=found.name,
+        accuracy=found.accuracy,
+        accuracy_at_end=accuracy_at_end(campaign, found.program, wanted) if campaign else None,
+        memory=built_memory(found.program, run),
+    )
     code = ExitCode.OUTSIDE_TOLERANCE if budget.broken else ExitCode.DONE
     return Told([package.summary(), budget.summary()], {**package.to_json(), "budget": budget.to_json()}, code)
 

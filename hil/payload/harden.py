@@ -203,13 +203,7 @@ def harden_campaign(folder: Path, program: ConductanceProgram, plan: MissionPlan
     results = read_injections(folder / TABLE)
     timeline = report.get("timeline") or {"scenarios": {}, "scrub_s": options.scrub_s}
     tripled = most_critical_layer(results, [m.name for m in program.matrices])
-    known = prices(
-        program,
-        plan,
-        scrub_s=timeline["scrub_s"],
-        golden=report["settings"]["golden"],
-        tripled=tripled,
-    )
+    known = prices(program, plan, scrub_s=timeline["scrub_s"], golden=report["settings"]["golden"], tripled=tripled)
     exposed = exposures(busy_share(program, plan))
     weights = {
         kind: about["upsets_per_day"] / about["exposure"] * exposed[FaultKind(kind)]
@@ -403,12 +397,7 @@ def _subsets(items: Sequence[Mitigation]) -> list[frozenset[Mitigation]]:
 
 
 def prices(
-    program: ConductanceProgram,
-    plan: MissionPlan,
-    *,
-    scrub_s: float,
-    golden: int,
-    tripled: str,
+    program: ConductanceProgram, plan: MissionPlan, *, scrub_s: float, golden: int, tripled: str
 ) -> dict[Mitigation, Price]:
     """The price of each mitigation for one network and mission.
 

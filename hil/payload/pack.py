@@ -14,7 +14,7 @@ import shutil
 import struct
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,8 @@ from hil.deployment.plans.layer_loads import layer_messages
 from hil.deployment.plans.network_plan import network_plan
 from hil.errors import FileError, UsageError
 from hil.pages.summary import Fact, NextStep, Summary
-from hil.payload.radiation.stored_words import coded
+from hil.payload.radiation.faults import REGISTERS, STORED
+from hil.payload.radiation.stored_words import CODE_SHARE, coded
 from hil.server.firmware_build import SOURCES, config_header
 from hil.server.firmware_launch import die_serial
 from hil.transports.replay import Exchange, exchanges_of
@@ -55,11 +56,23 @@ from mapping.program.file import load_program
 FLIGHT = ("chip_cells", "chip_compute", "digital", "layers", "messages")  # of core/, beside plan/ and onboard/
 HOST = ("chip_write",)
 NATIVE, MOST_SEEDS = "(native)", 1 << 16  # firmware whose serial number tells the seed of its die
-HOST_FILES = ("Makefile", "main.c", "beam.c", "beam.h", "die_macro.c", "die_macro.h", "network.h")  # of onboard/
+TELEMETRY = "telemetry.xml"
+HOST_FILES = (
+    "Makefile",
+    "main.c",
+    "beam.c",
+    "beam.h",
+    "die_macro.c",
+    "die_macro.h",
+    "network.h",
+    TELEMETRY,
+)  # of onboard/
 STORE_BEGINS, HEAD, SUM = 0x4B50494C, 8, 4  # of a slot: its first word, words at its head, the place of its check sum
 GROUP = 9  # words that are written together: eight, and the check bytes of their four pairs (``onboard/stored.h``)
 ROOM = 1.125  # of a slot over the network, for updates
-GOLDEN, GOLDEN_ALARMS = 8, 1e-4  # golden vectors; share of runs without a fault that raise an alarm
+GOLDEN, FALSE_ALARMS = 8, 1e-4  # golden vectors; share of their runs, and of days, with an alarm by chance
+DAILY = """<DefaultAlarm><ChangeAlarmRanges spanOfInterestInSeconds="86400"><WarningRange maxInclusive="{:.9e}"/>\
+</ChangeAlarmRanges></DefaultAlarm>"""  # changes are a second's
 LEAST_MESSAGE = 4096
 
 
@@ -174,8 +187,19 @@ def _message(path: Path, exchange: Exchange) -> tuple[bytes, Request[Any] | None
     return b"", None
 
 
-def pack_run(run: Path, folder: Path) -> Package:
+def daily_limits(campaign: Mapping[str, Any]) -> dict[str, int]:
+    """Most counts of the telemetry in a day that the upsets of a campaign (``campaign.json``) explain."""
+    upsets = {kind: about["upsets_per_day"] for kind, about in campaign["kinds"].items()}
+    stored, registers = (sum(upsets.get(kind, 0.0) for kind in kinds) for kinds in (STORED, REGISTERS))
+    rates = {"mended": (1.0 + CODE_SHARE) * stored, "registers": registers}
+    return {name: int(stats.poisson.isf(FALSE_ALARMS, rate)) for name, rate in rates.items()}
+
+
+def pack_run(run: Path, folder: Path, campaign: Mapping[str, Any] | None = None) -> Package:
     """Write the package of a run; the same run gives the same bytes.
+
+    Args:
+        campaign: report whose upsets limit counts of the telemetry (``daily_limits``); None: no limit a day.
 
     Raises:
         as ``packed_run``, and ``mapping.program.file.load_program``.
@@ -192,6 +216,10 @@ def pack_run(run: Path, folder: Path) -> Package:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
             write_package(Path(made) / "package", packed, config_header(spec, seed or 0, {}, serial))
+            described = Path(made) / "package" / TELEMETRY
+            for name, most in daily_limits(campaign).items() if campaign else ():
+                text = described.read_text("utf-8").replace(f"<!-- {name} in a day -->", DAILY.format(most / 86400))
+                described.write_text(text, "utf-8")
             digest = _digest(Path(made) / "package")
             (Path(made) / "package").rename(folder)
     except OSError as error:
@@ -291,7 +319,7 @@ def golden_limit(answers: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
         return answers[0, :0], 0
     means = np.rint(answers.mean(axis=0)).astype(np.int64)
     spread = float(((answers - means) ** 2).sum()) / (passes - 1)
-    quantile = float(stats.f.isf(GOLDEN_ALARMS, images, images * (passes - 1)))
+    quantile = float(stats.f.isf(FALSE_ALARMS, images, images * (passes - 1)))
     return means, math.ceil((1 + 1 / passes) * spread * quantile)
 
 

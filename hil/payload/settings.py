@@ -93,11 +93,7 @@ class OrbitSettings:
         0.99, "percent of harmful faults to detect", low=0, high=1, unit="%", option="detect", group=MITIGATIONS
     )
     always: str = setting(
-        "",
-        "required mitigations, comma-separated: timer,step-signature",
-        option="with",
-        unset=True,
-        group=MITIGATIONS,
+        "", "required mitigations, comma-separated: timer,step-signature", option="with", unset=True, group=MITIGATIONS
     )
     never: str = setting("", "excluded mitigations, comma-separated", option="without", unset=True, group=MITIGATIONS)
     seed: int = setting(

@@ -92,11 +92,7 @@ def open_subject(
 
 
 def simulated_accuracy(
-    program: ConductanceProgram,
-    data: Dataset,
-    record: CalibrationRecord | None,
-    options: DeployOptions,
-    watch: Watch,
+    program: ConductanceProgram, data: Dataset, record: CalibrationRecord | None, options: DeployOptions, watch: Watch
 ) -> KnownAccuracy:
     """Fifth percentile of the accuracy of virtual chips on a data set, fast mode."""
     found = predict(program, data, record, options, watch, mode=SimulationMode.FAST)

@@ -82,11 +82,7 @@ def test_a_bad_line_changes_no_result(
 
 @pytest.mark.parametrize(
     ("loss", "delay_s", "bytes_per_s", "share"),
-    [
-        (0.2, 0.009, 92160, 0.40),
-        (0.0, 0.009, 11520, 0.94),
-        (0.0, 0.25, 11520, 0.85),
-    ],
+    [(0.2, 0.009, 92160, 0.40), (0.0, 0.009, 11520, 0.94), (0.0, 0.25, 11520, 0.85)],
 )
 def test_the_line_is_used_well(
     make_line: MakeLine, kit: SimpleNamespace, loss: float, delay_s: float, bytes_per_s: float, share: float

@@ -13,18 +13,7 @@ from firmware_protocols import connection
 from firmware_protocols.connection import Connection, LinkLimits
 from firmware_protocols.errors import LocalProtocolError
 from firmware_protocols.messages import Hello, HelloReply, Status
-from firmware_protocols.states import (
-    ASKS,
-    JOBS,
-    LINK,
-    AskEvent,
-    AskState,
-    JobEvent,
-    LinkEvent,
-    Role,
-    State,
-    moved,
-)
+from firmware_protocols.states import ASKS, JOBS, LINK, AskEvent, AskState, JobEvent, LinkEvent, Role, State, moved
 
 from .state_tables import TABLES, state_table, with_tables
 
@@ -54,11 +43,7 @@ def test_every_state_of_a_table_is_reached_and_every_end_is_in_the_table(name: s
 
 @pytest.mark.parametrize(
     ("events", "tables"),
-    [
-        (LinkEvent, list(LINK.values())),
-        (AskEvent, [ASKS]),
-        (JobEvent, [JOBS]),
-    ],
+    [(LinkEvent, list(LINK.values())), (AskEvent, [ASKS]), (JobEvent, [JOBS])],
     ids=["link", "asks", "jobs"],
 )
 def test_every_event_happens_somewhere(events: type[enum.Enum], tables: list[Table]) -> None:

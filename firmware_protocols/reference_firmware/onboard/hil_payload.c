@@ -28,6 +28,7 @@ void macro_convert(const struct array_read *read, int16_t *codes) {
 void macro_spend_ns(uint64_t duration_ns) { (void)duration_ns; }
 
 static enum hil_state refused(const char *text, int64_t value) {
+    hil_counts.refused++;
     board->macro(NULL, NULL);
     board->log(text, value);
     return HIL_REFUSED;
@@ -118,6 +119,7 @@ enum hil_state hil_step(void) {
     if (work == WORK_MORE && !stuck) return HIL_MORE;
     if (stuck) return refused("registers of a macro stay wrong", hil_counts.registers);
     if (work == WORK_REFUSED) return refused(job.refusal.text, job.refusal.value);
+    hil_counts.images++;
     board->macro(NULL, NULL);
     const uint8_t *at = answer + WIRE_MESSAGE_SIZE + WIRE_CHIP_TIME_SIZE + WIRE_PLAN_RESULT_SIZE;
     for (uint32_t i = 0; i < 2; i++) at = take(at, plan.steps, &logits); /* saturated conversions, and all */
@@ -163,6 +165,7 @@ enum hil_state hil_golden(uint64_t sample) {
     if (state != HIL_DONE || left) return state == HIL_DONE ? HIL_MORE : HIL_REFUSED;
     if (!stored_word(STORED_LIMIT, limit) || !stored_word(STORED_LIMIT + 1, limit + 1)) return HIL_REFUSED;
     if (distance <= ((uint64_t)limit[1] << 32 | limit[0])) return HIL_DONE;
+    hil_counts.golden++;
     return refused("golden vectors are further off than noise", (int64_t)distance);
 }
 #endif

@@ -29,9 +29,10 @@ struct hil_board {
 
 enum hil_state { HIL_MORE, HIL_DONE, HIL_REFUSED };
 
-/* Since power on: pairs of stored words of which a bit was turned back, pairs that were lost, reads that were repeated. */
+/* Since power on: images that were done, golden ones too; what was refused; golden vectors that were off; pairs of stored
+ * words of which a bit was turned back, pairs that were lost; reads that were repeated. And the number of the update that runs. */
 extern struct hil_counts {
-    uint32_t mended, lost, registers;
+    uint32_t images, refused, golden, mended, lost, registers, update;
 } hil_counts;
 
 /* Begins to read the newest whole network from the store, else the golden image; `hil_load` does it, a slice a call. */
@@ -63,5 +64,9 @@ bool hil_scrub(void); /* reads one group of stored words and mends it; true afte
 bool hil_update_begin(const uint32_t *first);
 enum hil_state hil_update_part(uint32_t number, uint32_t *words);
 enum hil_state hil_update_end(void);
+
+/* The counts as a packet of telemetry, TM[3,25] of ECSS-E-ST-70-41C; telemetry.xml describes it for the ground. */
+enum { HIL_PACKET = 51 };
+void hil_housekeeping(uint16_t apid, uint16_t destination, uint8_t *packet);
 
 #endif

@@ -9,6 +9,8 @@
 #include "network.h"
 #include "onboard/hil_payload.h"
 
+enum { APID = 42 };
+
 /* Two slots for updates, and the golden image. */
 static bool store(uint32_t first, uint32_t count, uint32_t *words, bool write) {
     static uint32_t slots[2 * SLOT_WORDS];
@@ -36,21 +38,26 @@ static int beam(int loops) {
 
 int main(int count, char **words) {
     static const struct hil_board board = {die_macro, store, say, now_us};
-    FILE *writes = fopen("writes.bin", "rb"), *images = count == 2 ? fopen(words[1], "rb") : NULL;
-    if (!writes || (!images && count != 3)) {
-        fprintf(stderr, "payload IMAGES or payload --beam LOOPS, beside writes.bin: raw bytes, one image after the other\n");
+    uint8_t packet[HIL_PACKET];
+    const bool beams = count == 3 && words[1][0] == '-';
+    FILE *writes = fopen("writes.bin", "rb"), *images = count > 1 && !beams ? fopen(words[1], "rb") : NULL;
+    FILE *packets = count == 3 && !beams ? fopen(words[2], "wb") : NULL;
+    if (!writes || !(beams || (images && (packets || count == 2)))) {
+        fprintf(stderr, "payload IMAGES [TELEMETRY] or payload --beam LOOPS, beside writes.bin: images are raw bytes\n");
         return 2;
     }
     enum hil_state state = HIL_MORE;
     for (hil_start(&board); state == HIL_MORE;) state = hil_load(); /* a watchdog is served in these loops */
     if (state == HIL_REFUSED || !die_begin(writes)) return 2;
-    if (!images) return beam(atoi(words[2]));
+    if (beams) return beam(atoi(words[2]));
     for (uint64_t n = 0; fread(hil_room(), hil_image_bytes(), 1, images); n++) {
         hil_begin(hil_room(), network_sample + n);
         for (state = HIL_MORE; state == HIL_MORE;) state = hil_step();
         if (state == HIL_REFUSED) return 1;
         for (uint32_t i = 0; i < hil_logits(); i++) printf(i ? " %ld" : "%ld", (long)hil_logit(i));
         printf("\n");
+        hil_housekeeping(APID, 0, packet);
+        if (packets && !fwrite(packet, sizeof packet, 1, packets)) return 2;
     }
     return 0;
 }

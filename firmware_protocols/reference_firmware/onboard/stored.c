@@ -106,6 +106,7 @@ enum hil_state stored_find(void) {
     open_slot(slot + 1);
     if (slot < GOLDEN_SLOT || (slot == GOLDEN_SLOT && found == NO_SLOT)) return HIL_MORE;
     open_slot(found);
+    hil_counts.update = newest;
     return found == NO_SLOT ? HIL_REFUSED : HIL_DONE;
 }
 

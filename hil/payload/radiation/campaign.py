@@ -235,8 +235,7 @@ def _blocks(work: WorkFolder, inputs: ContextInputs, wanted: int, options: Orbit
         raise LinkError(str(error)) from error
     except KeyboardInterrupt:
         raise Interrupted(
-            f"the campaign in {work.root} was interrupted; {done} of {wanted} injections are kept",
-            hint=GO_ON,
+            f"the campaign in {work.root} was interrupted; {done} of {wanted} injections are kept", hint=GO_ON
         ) from None
 
 

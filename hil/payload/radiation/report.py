@@ -18,15 +18,7 @@ from hil.pages.tables import Table
 from hil.payload.orbit import OrbitFile
 from hil.payload.radiation.detectors import Guards
 from hil.payload.radiation.faults import FAULTS, FaultSpace, exposures
-from hil.payload.radiation.outcomes import (
-    DETECTORS,
-    FaultOutcome,
-    InjectionResult,
-    Share,
-    outcome_of,
-    shares,
-    weighted,
-)
+from hil.payload.radiation.outcomes import DETECTORS, FaultOutcome, InjectionResult, Share, outcome_of, shares, weighted
 from hil.payload.settings import SCENARIOS, SCRUBBED, TUNED, WITHOUT, FaultKind, Mitigation
 
 FORMAT = "hil.radiation-report/5.0"

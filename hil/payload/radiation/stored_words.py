@@ -20,15 +20,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.payload.radiation.faults import (
-    OFFSET_BITS,
-    STORED,
-    SUM_BITS,
-    Fault,
-    FaultSpace,
-    SiteBlock,
-    rule_words,
-)
+from hil.payload.radiation.faults import OFFSET_BITS, STORED, SUM_BITS, Fault, FaultSpace, SiteBlock, rule_words
 from hil.payload.settings import FaultKind
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections

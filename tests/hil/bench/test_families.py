@@ -39,11 +39,7 @@ VALUES: dict[str, float | int] = {
 
 @pytest.mark.parametrize(
     ("write", "side", "reads"),
-    [
-        (write_arc_two, 32, 16),
-        (write_openmena, 8, 4),
-        (partial(write_source, model="keithley-4200a-pmu"), 32, 16),
-    ],
+    [(write_arc_two, 32, 16), (write_openmena, 8, 4), (partial(write_source, model="keithley-4200a-pmu"), 32, 16)],
     ids=["arc-two", "openmena", "keithley-4200a-pmu"],
 )
 def test_cells_through_such_an_instrument_are_those_of_the_die_through_frames(

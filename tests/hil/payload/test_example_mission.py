@@ -23,12 +23,7 @@ def test_the_example_ends_in_a_page_with_assumptions_first_and_a_digest_of_every
     script.main(asked)
     page = (out / "mission.html").read_text("utf-8")
     assert page.index("Findings") < page.index("Mitigations") < page.index("What is taken for granted")
-    for name in (
-        "program.h5",
-        "budget.json",
-        "campaign/campaign.json",
-        "run/record.h5",
-    ):
+    for name in ("program.h5", "budget.json", "campaign/campaign.json", "run/record.h5"):
         assert file_digest(out / name) in page
     budget = json.loads((out / "budget.json").read_text("utf-8"))
     assert {share["basis"] for share in budget["image"]["shares"]} == {"assumed"}

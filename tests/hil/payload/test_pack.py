@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import json
 import re
 import shutil
@@ -9,6 +10,8 @@ import subprocess
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -23,6 +26,8 @@ from hil.deployment.targets.wired import program_chip
 from hil.driver.open_chip import open_chip
 from hil.errors import FileError, UsageError
 from hil.payload.pack import FLIGHT, GROUP, pack_run, packed_run, store_words
+from hil.payload.radiation.campaign import report_digest
+from hil.payload.radiation.report import FORMAT as REPORT_FORMAT
 from hil.report.files import report_text
 from hil.server.firmware_launch import running_firmware
 from hil.server.firmware_targets import FirmwareTarget
@@ -36,6 +41,7 @@ from ...firmware_protocols.one_macro_net import images, one_macro_network
 from ..invented_run import synthetic_run
 
 FLIGHTS = Path(__file__).parent / "flights.c"
+XTCE = "{http://www.omg.org/spec/XTCE/20180204}"
 IMAGES, SEED, EMULATED = 12, 5, "emulated:lab-128?seed=3&macros=1"
 
 
@@ -106,9 +112,25 @@ def test_a_package_and_a_check_of_its_run_have_the_same_budget_of_built_memory(
     network = load_program(run / "program.h5").network_digest
     same = replace(report, digests={**report.digests, "network": network})
     (run / "report.json").write_text(report_text(same), "utf-8")
-    assert command(["mission", "check", str(run), mission, "--json"]) == 0
+    campaign: dict[str, Any] = {
+        "format": REPORT_FORMAT,
+        "settings": {"program": load_program(run / "program.h5").digest},
+        "kinds": {"image-level": {"upsets_per_day": 8.0}, "row-enable": {"upsets_per_day": 0.1}},
+        "timeline": {"years": [3.0], "chips": 20, "images": 500, "scenarios": {"scrubbed": [{"low": 0.9}]}},
+    }
+    text = json.dumps({**campaign, "digests": {"report": report_digest(campaign)}})
+    (tmp_path / "campaign.json").write_text(text, "utf-8")
+    assert command(["mission", "check", str(run), mission, "--campaign", str(tmp_path), "--json"]) == 0
     checked = json.loads(capsys.readouterr().out)
-    assert command(["mission", "pack", str(run), mission, "-o", str(tmp_path / "made"), "--json"]) == 0
+    package = tmp_path / "made"
+    assert command(["mission", "pack", str(run), mission, str(tmp_path), "-o", str(package), "--json"]) == 0
+    types = ElementTree.parse(package / "telemetry.xml").iter(f"{XTCE}IntegerParameterType")
+    limits = {
+        kind.get("name"): [float(r.get("maxInclusive", "")) for r in kind.iter(f"{XTCE}WarningRange")] for kind in types
+    }
+    # once in 10,000 days a Poisson of 9 upsets, check bits too, passes 22, and one of 0.1 passes 3
+    assert np.allclose([limits["mended_count"], limits["registers_count"]], [[22 / 86400], [3 / 86400]])
+    assert limits["lost_count"] == limits["golden_count"] == limits["refused_count"] == [0.0]
     assert json.loads(capsys.readouterr().out)["budget"].items() <= checked.items()
     lines = {line["name"]: line for line in checked["lines"]}
     assert lines["host RAM"]["source"].startswith("built for the chip of the run by arm-none-eabi-gcc")
@@ -195,6 +217,21 @@ def test_a_package_in_a_beam_reports_each_loop_in_64_bytes_with_a_sum(
         assert word[2:6].tolist() == [0, 0, 0, 0]  # no alarm, mended or lost word, or repeated read without a beam
         assert word[6] <= 3 * loop  # of 32,768 cells few wander by an eighth of the window
     assert loop == 3
+
+
+def test_telemetry_is_a_housekeeping_report_of_pus_that_its_description_decodes(
+    packed: tuple[Path, NDArray[np.int32]], tmp_path: Path
+) -> None:
+    parser, folder = pytest.importorskip("space_packet_parser"), built(packed[0], tmp_path / "made")
+    subprocess.run(["./payload", "images.bin", "sent.bin"], cwd=folder, capture_output=True, check=True)
+    schema = Path(parser.__file__).parent / "xtce" / "schemas" / "SpaceSystem.xsd"
+    assert parser.validate_xtce(folder / "telemetry.xml", local_xsd=schema).valid
+    sent = list(parser.ccsds_generator((folder / "sent.bin").read_bytes()))
+    assert [binascii.crc_hqx(packet, 0xFFFF) for packet in sent] == [0] * IMAGES
+    found = [parser.load_xtce(folder / "telemetry.xml").parse_bytes(packet) for packet in sent]
+    assert [(packet["service"], packet["subtype"], packet["apid"]) for packet in found] == [(3, 25, 42)] * IMAGES
+    assert [(packet["images"], packet["sequence"]) for packet in found] == [(n + 1, n) for n in range(IMAGES)]
+    assert {packet[name] for packet in found for name in ("refused", "golden", "mended", "lost", "registers")} == {0}
 
 
 def test_the_same_run_gives_the_same_digest_and_a_folder_that_is_there_is_kept(

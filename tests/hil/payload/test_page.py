@@ -28,10 +28,7 @@ MISSION = Path(__file__).parents[3] / "examples" / "orbit" / "mission.toml"
 
 @pytest.fixture(scope="module")
 def reviewed(
-    program: ConductanceProgram,
-    record: CalibrationRecord,
-    data: Dataset,
-    tmp_path_factory: pytest.TempPathFactory,
+    program: ConductanceProgram, record: CalibrationRecord, data: Dataset, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path]:
     """The page of a mission, and the report of its campaign."""
     folder = tmp_path_factory.mktemp("mission") / "campaign"
@@ -50,15 +47,7 @@ def test_a_page_begins_with_findings_says_what_is_assumed_and_lists_every_file_w
 ) -> None:
     page, report = reviewed
     words = re.sub(r"<[^>]+>", " ", page[page.index("</nav>") : page.index("<script")])
-    order = [
-        "Findings",
-        "Budgets",
-        "Years",
-        "Criticality",
-        "Mitigations",
-        "Open assumptions",
-        "Files",
-    ]
+    order = ["Findings", "Budgets", "Years", "Criticality", "Mitigations", "Open assumptions", "Files"]
     places = [words.index(f" {title}") for title in order]
     assert places == sorted(places)
     for text in (

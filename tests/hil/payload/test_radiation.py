@@ -282,10 +282,7 @@ def test_accuracies_of_other_settings_are_kept_beside_and_damaged_ones_refused(t
 
 
 def test_what_is_over_with_an_image_counts_only_while_one_is_worked_on(
-    small_campaign: Path,
-    program: ConductanceProgram,
-    record: CalibrationRecord,
-    data: Dataset,
+    small_campaign: Path, program: ConductanceProgram, record: CalibrationRecord, data: Dataset
 ) -> None:
     all_day = json.loads((small_campaign / "campaign.json").read_text("utf-8"))
     busy = busy_share(program, load_mission(EXAMPLE))
