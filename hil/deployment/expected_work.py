@@ -46,7 +46,7 @@ PHASES = {
 COALITIONS = 60.0  # virtual chips of all causes together, beside those of the verdict
 FURTHER_LOOK, CAUSES = 0.25, 0.3  # chances that a look does not decide, and that a loss is seen whose causes are sought
 REPORT_S, LEAST_S, KERNELS_S = 0.4, 0.05, 1.4
-SHORT_WORK_S = 2.6e-3  # what machine_pace repeats, where the units above were measured
+SHORT_WORK_S = 2.6e-3  # what machine_pace repeats, on the machine of the units above: machine_s / 20, not timed there
 
 
 @functools.cache

@@ -297,6 +297,8 @@ def _accept(handlers: ChipHandlers, listener: socket.socket, ready: Callable[[],
                     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 with contextlib.closing(_OtherHosts(listener)) as others:
                     _converse(server, client, stop, others)
+                with contextlib.suppress(OSError):
+                    client.shutdown(socket.SHUT_RDWR)  # where another process holds a copy of the socket, too
             server.miss_host()
 
 

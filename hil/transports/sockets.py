@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import time
@@ -61,6 +62,9 @@ class SocketTransport:
         return data
 
     def close(self) -> None:
+        # A process that this program has just begun may hold a copy of the socket: the far side hears the end anyway.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def _broken(self, error: Exception) -> LinkError:

@@ -55,7 +55,7 @@ from hil.errors import HilError
 
 MAX_MESSAGE = 1 << 24
 _INT32 = (-(1 << 31), (1 << 31) - 1)
-CELL_SPREAD_US = 1.2  # of cells about their targets, relaxed and read
+CELL_SPREAD_US = 1.2  # of answers that are made up: an emulated lab-128 in a calibration and a deployment
 PULSES = 9.0  # of a cell, mean
 RAW_SPREAD = (4.0, 60.0)  # codes about their mean: with nothing driven, and more for each share of rows that are
 SUM_SPREAD = 0.08  # of the ends of a layer's level sums

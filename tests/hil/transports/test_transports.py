@@ -31,13 +31,23 @@ from hil.transports.in_process import InProcessTransport
 
 from ..fake_chip import FakeChip, small_spec
 from ..virtual_line import VirtualLine
-from ..wires import over, visa
+from ..wires import over
 
 SPEC = small_spec()
 TILE = TileAddress(0, 0, 9, 0, 5)
 
 
-# --- addresses -----------------------------------------------------------------------------
+@contextlib.contextmanager
+def begun_program() -> Iterator[None]:
+    """A process that has every handle of this one, as a program has between fork and exec."""
+    started = os.fork()
+    if not started:
+        signal.pause()
+    try:
+        yield
+    finally:
+        os.kill(started, signal.SIGKILL)
+        os.waitpid(started, 0)
 
 
 @pytest.mark.parametrize(
@@ -131,15 +141,9 @@ def test_our_own_port_cannot_be_opened_twice() -> None:
 def test_a_closed_port_can_be_opened_while_another_program_is_being_started(form: str) -> None:
     with pty() as (_, device):
         first = open_transport(form.format(device))
-        started = os.fork()  # has every handle, as a program has between fork and exec
-        if not started:
-            signal.pause()
-        try:
+        with begun_program():
             first.close()
             open_transport(form.format(device)).close()
-        finally:
-            os.kill(started, signal.SIGKILL)
-            os.waitpid(started, 0)
 
 
 def test_holders_of_a_device_that_nobody_has_are_none(tmp_path: Path) -> None:
@@ -395,6 +399,9 @@ def test_a_served_chip_survives_clients_that_come_and_go(where: str, tmp_path: P
         for level in range(3):
             with open_chip(address, chip=SPEC) as driver:
                 driver.program_tile(TILE, np.full((9, 5), level, np.int8))
+        with open_chip(address, chip=SPEC) as driver, begun_program():
+            driver.close()
+            open_chip(address, chip=SPEC).close()
         rude = open_chip(address, chip=SPEC)
         rude.program_tile(TILE, np.full((9, 5), 5, np.int8))
         rude._session.transport.close()  # gone without a word
@@ -434,10 +441,6 @@ def test_a_socket_file_that_a_killed_server_left_is_replaced(tmp_path: Path) -> 
         left.bind(str(tmp_path / "chip"))
     with serving(FakeChip(SPEC), f"unix:{tmp_path}/chip") as address, open_chip(address, chip=SPEC) as driver:
         assert driver.description.name == SPEC.name
-
-
-def test_visa_names_are_made_from_addresses() -> None:
-    assert visa("visa serial", "/dev/pts/3") == "visa:ASRL/dev/pts/3::INSTR"
 
 
 def test_a_lock_of_another_program_counts_as_busy() -> None:
