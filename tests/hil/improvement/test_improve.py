@@ -149,20 +149,7 @@ def test_a_compiled_program_is_no_beginning(small: Small, capsys: pytest.Capture
     assert "is a compiled program" in capsys.readouterr().err
 
 
-def test_the_command_leaves_a_page_beside_the_journal(
-    small: Small, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    few = ["--images", "100", "--chips", "2", "--with", "tune=16", "--test-images", "0", "--minutes", "0", "--json"]
-    out = tmp_path / "improved"
-    assert cli(["improve", str(small.net), "--data", str(small.data), "--macros", "4", "-o", str(out), *few]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["page"] == str(out / "improvement.html")
-    assert stat.S_IMODE(out.stat().st_mode) == 0o700
-    assert "0 minutes are spent" in (out / "improvement.html").read_text("utf-8")
-    assert json.loads((out / IMPROVEMENT).read_text("utf-8"))["format"] == "hil.improvement/1.0"
-
-
-def test_the_printed_command_treats_the_program_as_the_improvement_did(
+def test_the_command_leaves_a_page_and_prints_a_command_that_treats_the_program_alike(
     small: Small, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """No trial was tried: neither targets beside the levels nor a tune."""
@@ -170,7 +157,12 @@ def test_the_printed_command_treats_the_program_as_the_improvement_did(
     out = tmp_path / "improved"
     assert cli(["improve", str(small.net), "--data", str(small.data), "--macros", "4", "-o", str(out), *few]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["deploy"] == json.loads((out / IMPROVEMENT).read_text("utf-8"))["deploy"]
+    assert said["page"] == str(out / "improvement.html")
+    assert stat.S_IMODE(out.stat().st_mode) == 0o700
+    assert "0 minutes are spent" in (out / "improvement.html").read_text("utf-8")
+    journal = json.loads((out / IMPROVEMENT).read_text("utf-8"))
+    assert journal["format"] == "hil.improvement/1.0"
+    assert said["deploy"] == journal["deploy"]
     command = said["command"].split()
     assert command[:2] == ["hil", "deploy"]
     command.remove("--emulated")  # a chip of the test's own in its place

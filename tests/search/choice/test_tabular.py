@@ -47,13 +47,7 @@ def test_the_costs_span_what_the_reference_model_is_known_for(table: Any) -> Non
     assert table.edp.max() / table.edp.min() == pytest.approx(43, rel=0.02)
 
 
-def test_sixty_four_trained_networks_rank_all_others(table: Any) -> None:
-    found = TABULAR.ranks(table, SAMPLES, SEEDS)
-    assert found["tau"] >= 0.72
-    assert found["regret_points"] <= 0.35
-
-
-def test_the_rank_model_is_as_good_as_measured(table: Any) -> None:
+def test_sixty_four_trained_networks_rank_all_others_as_well_as_measured(table: Any) -> None:
     found = TABULAR.ranks(table, SAMPLES, SEEDS)
     assert found["tau"] >= 0.85
     assert found["regret_points"] <= 0.20
