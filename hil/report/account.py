@@ -116,6 +116,8 @@ def _parts(report: AgreementReport) -> Iterator[SummaryItem]:
         yield Fact("Verdict on", "other chips of its kind, as its cells were not read")
     if j.verdict is Verdict.INCONCLUSIVE:
         yield Fact("Why not decided", _why_open(j))
+    if report.layers and (j.verdict is Verdict.DISAGREE or report.moved):
+        yield Fact("First layer off", tables.first_layer_off(report))
     yield from _lost(report)
     if report.this_chip is not None and report.other_chips is not None:
         such = report.other_chips

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from hil.pages.tables import Table, duration, number, percent, with_reason, without_empty
 from hil.verdict.agreement import AgreementReport, CellSummary, ChipIdentity, interval_words, measured_interval
 from hil.verdict.image_cost import ImageCost
+from hil.verdict.layers import LayerStatistics
 from hil.verdict.tuning import TuneSummary
 from hil.verdict.verdict import INTERVAL_HOLDS, PREDICTION_HOLDS, Judgement
 
@@ -183,7 +184,7 @@ def layers(report: AgreementReport) -> Table:
             number(s.offset, 2),
             number(s.residual_sigma, 2),
             number(s.simulated_residual_sigma, 2),
-            number(s.residual_z, 1),
+            number(s.z, 1),
             "exact" if s.exact else number(s.snr_db, 1),
             number(s.r2, 4),
             percent(s.relative_rms),
@@ -195,17 +196,32 @@ def layers(report: AgreementReport) -> Table:
     )
     note = (
         "Level sums of sampled images for the exact input codes of each layer: measured = gain · ideal + offset + "
-        "residual, unit one level. z: residual σ in standard deviations of the virtual chips. "
-        "Worst columns: output (rms error)."
+        "residual, unit one level. z: residual σ or whole error, the farther, from the virtual chips' in their "
+        "standard deviations. Worst columns: output (rms error)."
     )
     whole = without_empty(Table("Layers", header, rows, note, "residual σ"), "no layer has a value")
     return with_reason(whole, "not defined for this layer, as where it has no error or too few samples")
 
 
 def worst_layers(report: AgreementReport) -> tuple[str, ...]:
-    """Layers whose residual stands out: |z| of 3 or more, the largest first; at most three."""
-    far = [s for s in report.layers if s.residual_z is not None and abs(s.residual_z) >= MARKED_Z]
-    return tuple(s.layer for s in sorted(far, key=lambda s: -abs(s.residual_z or 0.0))[:3])
+    """Layers that virtual chips do not show: |z| of 3 or more, the largest first; at most three."""
+    return tuple(s.layer for s in sorted(_far(report), key=lambda s: -abs(s.z or 0.0))[:3])
+
+
+def first_layer_off(report: AgreementReport) -> str:
+    """The first layer that virtual chips do not show, with its numbers: where to look on the chip."""
+    if not (far := _far(report)):
+        return f"no layer by itself: each is within {MARKED_Z:g} standard deviations of the virtual chips"
+    first, place = far[0], 1 + report.layers.index(far[0])
+    later = f"; {len(far) - 1} after it" if far[1:] else ""
+    return (
+        f"{first.layer}, layer {place} of {len(report.layers)}: z {number(first.z, 1)}, gain {number(first.gain, 3)}, "
+        f"residual σ {number(first.residual_sigma, 1)} levels{later}"
+    )
+
+
+def _far(report: AgreementReport) -> list[LayerStatistics]:
+    return [s for s in report.layers if s.z is not None and abs(s.z) >= MARKED_Z]
 
 
 def cells(report: AgreementReport) -> Table:

@@ -72,6 +72,13 @@ class LayerStatistics:
     residual_z: float | None  # measured residual sigma, in standard deviations of the virtual chips
     explained: float | None  # η of the layer, needs two repeats
     worst_columns: tuple[ColumnError, ...]  # three, largest error first
+    error_z: float | None = None  # rms error, with its gain and offset, in standard deviations of the virtual chips
+
+    @property
+    def z(self) -> float | None:
+        """The larger distance from the virtual chips, of the residual sigma or of the whole error."""
+        known = [z for z in (self.residual_z, self.error_z) if z is not None]
+        return max(known, key=abs, default=None)
 
 
 def layer_statistics(sample: LayerSample, *, conditioned: bool = True, worst: int = 3) -> LayerStatistics:
@@ -84,7 +91,7 @@ def layer_statistics(sample: LayerSample, *, conditioned: bool = True, worst: in
     exact = mean_square == 0.0
     variance, power = float(ideal.var()), float(np.square(ideal).mean())
     total = float(measured.var())
-    z, simulated_sigma = _against_virtual_chips(sample.simulated, ideal, residual)
+    z, error_z, simulated_sigma = _against_virtual_chips(sample.simulated, ideal, residual, math.sqrt(mean_square))
     return LayerStatistics(
         layer=sample.layer,
         values=measured.size,
@@ -101,6 +108,7 @@ def layer_statistics(sample: LayerSample, *, conditioned: bool = True, worst: in
         residual_z=z,
         explained=_explained(measured, ideal, sample.simulated) if conditioned else None,
         worst_columns=worst_columns(ideal, measured, worst),
+        error_z=error_z,
     )
 
 
@@ -129,13 +137,21 @@ def _fit(x: Floats, y: Floats) -> tuple[float | None, float, float]:
     return gain, y_mean - gain * x_mean, math.sqrt(max(0.0, left))
 
 
-def _against_virtual_chips(simulated: Sums | None, ideal: Floats, residual: float) -> tuple[float | None, float | None]:
+def _against_virtual_chips(
+    simulated: Sums | None, ideal: Floats, residual: float, error: float
+) -> tuple[float | None, float | None, float | None]:
+    """Distance of the residual sigma and of the rms error from the virtual chips', and their mean residual sigma."""
     if simulated is None or len(simulated) == 0:
-        return None, None
-    sigmas = np.array([_fit(ideal, np.asarray(chip, np.float64))[2] for chip in simulated])
-    mean = float(sigmas.mean())
-    spread = float(sigmas.std(ddof=1)) if len(sigmas) > 1 else 0.0
-    return ((residual - mean) / spread if spread > 0 else None), mean
+        return None, None, None
+    chips = [np.asarray(chip, np.float64) for chip in simulated]
+    sigmas = [_fit(ideal, chip)[2] for chip in chips]
+    errors = [math.sqrt(np.square(chip - ideal).mean()) for chip in chips]
+    return _distance(residual, sigmas), _distance(error, errors), float(np.mean(sigmas))
+
+
+def _distance(value: float, of_chips: list[float]) -> float | None:
+    spread = float(np.std(of_chips, ddof=1)) if len(of_chips) > 1 else 0.0
+    return (value - float(np.mean(of_chips))) / spread if spread > 0 else None
 
 
 def _explained(measured: Floats, ideal: Floats, simulated: Sums | None) -> float | None:

@@ -14,7 +14,7 @@ from cim.chip.file import load_chip
 from cim.record.published import nominal_record
 from hil.errors import ExitCode, FileError, MismatchError
 from hil.pages.shell import page
-from hil.pages.summary import Bars
+from hil.pages.summary import Bars, Fact
 from hil.report.account import account_of, causes_table, summary_of
 from hil.report.files import report_text
 from hil.report.schema import report_schema
@@ -172,6 +172,15 @@ def test_exit_code_is_zero_for_agreement_only(run, make_run):
     assert (wrong.verdict.value, wrong.exit_code) == ("disagree", ExitCode.OUTSIDE_TOLERANCE)
     few, _ = make_run(images=600, seed=2, shift=150)
     assert (few.verdict.value, few.exit_code) == ("inconclusive", ExitCode.OUTSIDE_TOLERANCE)
+
+
+def test_a_disagree_names_the_first_layer_that_virtual_chips_do_not_show(make_run):
+    wrong, _ = make_run(shift=520)
+    far = (0.1, -4.0, 2.9, 8.0, 0.0)
+    layers = tuple(dataclasses.replace(s, residual_z=z, error_z=z) for s, z in zip(wrong.layers, far, strict=True))
+    parts = summary_of(dataclasses.replace(wrong, layers=layers)).parts
+    [said] = [p.text for p in parts if isinstance(p, Fact) and p.name == "First layer off"]
+    assert re.match("conv2, layer 2 of 5: z −4.0, .*; 1 after it$", said)
 
 
 def test_screen_and_markdown_never_call_an_emulated_chip_measured(run, make_run):

@@ -166,7 +166,8 @@ def test_the_page_names_the_command_and_the_files_that_lie_beside_it(run):
 def test_layers_far_from_the_virtual_chips_are_marked(run):
     report, data = run
     layers = [
-        dataclasses.replace(s, residual_z=z) for s, z in zip(report.layers, (0.1, -4.0, 2.9, 8.0, 0.0), strict=True)
+        dataclasses.replace(s, residual_z=z, error_z=None)
+        for s, z in zip(report.layers, (0.1, -4.0, 2.9, 8.0, 0.0), strict=True)
     ]
     shown = own(page_of(dataclasses.replace(report, layers=tuple(layers)), data))
     assert "|z| of 3 or more: conv4, conv2." in shown
@@ -178,7 +179,7 @@ def test_layers_far_from_the_virtual_chips_are_marked(run):
 
 def test_columns_and_counters_without_a_value_are_named_once(run):
     report, data = run
-    layers = tuple(dataclasses.replace(s, residual_z=None) for s in report.layers)
+    layers = tuple(dataclasses.replace(s, residual_z=None, error_z=None) for s in report.layers)
     link = {"frames_sent": 12.0, "bad_crc": 0.0, "acks_sent": 3.0, "resyncs": 0.0}
     report = dataclasses.replace(report, layers=layers, link=link)
     table = tables.layers(report)

@@ -61,6 +61,8 @@ def test_residual_noise_is_compared_with_the_virtual_chips():
     assert abs(alike.residual_z) < 2
     assert worse.residual_z > 5
     assert worse.simulated_residual_sigma == pytest.approx(20, rel=0.05)
+    low = layer_statistics(LayerSample("c", 0.6 * (ideal + rng.normal(0, 33, (1, *SHAPE))), ideal, simulated))
+    assert abs(low.residual_z) < 2 < 5 < low.z == low.error_z  # a gain that dipped leaves no residual
 
 
 def test_explained_share_tells_a_known_error_from_an_unknown_one():
