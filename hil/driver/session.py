@@ -295,11 +295,12 @@ class Session:
             self._pump(self._heard_s + self._answer_s)
             if request_id in self._answers:
                 break
-            now_s, allowed_s = self._clock(), self.checks.allowed_s(request, self._answer_s)
+            at_work = request if isinstance(request, OutputsOff) else self._waiting() or request
+            now_s, allowed_s = self._clock(), self.checks.allowed_s(at_work, self._answer_s)
             if now_s - self._heard_s > self._answer_s:
                 raise no_answer(self.address, request, self._answer_s)
             if now_s - self._free_s > allowed_s:
-                raise no_end(self.address, request, allowed_s)
+                raise no_end(self.address, at_work, allowed_s)
         del self._asked[request_id]
         self._sent_s.pop(request_id, None)
         self._hidden.discard(request_id)
