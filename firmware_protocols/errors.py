@@ -32,6 +32,7 @@ class LinkCounters:
     resyncs: int = 0  # sessions opened anew on one link
     messages_sent: int = 0
     messages_received: int = 0
+    message_bytes: int = 0  # acknowledged or arrived, of all messages but progress: they grow while one is under way
 
     def __str__(self) -> str:
         seen = ((name, getattr(self, name)) for name in self.__slots__)

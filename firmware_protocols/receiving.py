@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from firmware_protocols.errors import LinkCounters
 from firmware_protocols.frames import LAST_BIT, Frame
-from firmware_protocols.sending import CHANNELS, MAX_WINDOW
+from firmware_protocols.sending import CHANNELS, EVENTS, MAX_WINDOW
 
 HEAD = 16  # bytes kept of a message that is too long: enough for its header
 
@@ -69,6 +69,7 @@ class ReceiveWindow:
             return  # of a later version: acknowledged, not understood
         parts = self._parts[channel]
         self._sizes[channel] += len(frame.payload)
+        self._counters.message_bytes += len(frame.payload) * (channel != EVENTS)
         size = self._sizes[channel]
         if size <= self._max_message or not parts:
             parts.append(bytes(frame.payload))

@@ -210,6 +210,7 @@ class SendWindow:
             return
         for flight in arrived:
             self._size.arrived(len(flight.payload))
+            self._counters.message_bytes += len(flight.payload)
         self._progress_s = now_s
         newest = max(arrived, key=lambda flight: flight.order)
         trip = self._trip(newest)

@@ -355,7 +355,10 @@ class Session:
         if data:
             if len(self._first_received) < _KEPT:
                 self._first_received += data[:_KEPT]
+            before = self._link.counters.message_bytes
             self._link.receive(data, self._clock())
+            if self._link.counters.message_bytes > before:  # on a slow line a long message takes its time
+                self._heard_s = self._free_s = self._clock()
             self._take_replies()
         if self._link.failure is not None:
             raise link_error(self.address, self._link.failure, self._first_sent, self._first_received, self._waiting())

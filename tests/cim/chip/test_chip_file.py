@@ -133,12 +133,7 @@ def test_the_digest_ignores_the_sample_and_comments() -> None:
         ("max_pulses = { value = 200", "max_pulses = { value = 2000", "write.max_pulses", "1000"),
         ('transfer = { value = "linear"', 'transfer = { value = "table"', "adc.codes", "codes"),
         ('programming = { value = "wan-2022"', 'programming = { value = "wan"', "models.programming", "none of"),
-        (
-            "conversion_noise_codes = { value = 0.5",
-            "conversion_noise_codes = { value = -1",
-            "models.conversion_noise_codes",
-            "number",
-        ),
+        ("noise_codes = { value = 0.5", "noise_codes = { value = -1", "models.conversion_noise_codes", "number"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_line(old: str, new: str, field: str, words: str) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from cim.chip.windows import Window
-from firmware_protocols.chip import Refusal
+from firmware_protocols.chip import ChipServer, Refusal
+from firmware_protocols.connection import LinkLimits
 from firmware_protocols.extensions.messages import ImageBegin, ImageState
 from firmware_protocols.messages import (
     CellReadings,
@@ -28,8 +29,10 @@ from firmware_protocols.messages import (
     Wait,
 )
 from hil.driver.chip_driver import ChipDriver
+from hil.driver.open_chip import connect
 from hil.driver.reply_checks import ANSWER_TIMES, FILE_TIMES, ReplyChecks
 from hil.errors import DeviceError, ExitCode, LinkError
+from tests.line_simulation.port import SERIAL, PacedLine, SimulatedPort
 
 from ..fake_chip import FakeChip, small_spec
 from ..wires import over
@@ -275,3 +278,12 @@ def test_endless_progress_ends_with_a_link_error() -> None:
         driver._session._answer_s = 0.3
         with pytest.raises(LinkError, match="no progress"):
             ASKED["program"](driver)
+
+
+def test_a_long_message_that_is_under_way_on_a_slow_line_is_a_sign_of_life() -> None:
+    server = ChipServer(FakeChip(SPEC), boot_id=1, limits=LinkLimits(max_payload=64, window=1))
+    port = SimulatedPort(PacedLine(server, dataclasses.replace(SERIAL, delay_s=0.4)))  # 64 bytes each 0.8 s
+    with connect(port, chip=SPEC, clock=port.clock) as driver:
+        driver._session._answer_s, before_s = 3.0, port.clock()
+        driver.mvm(TILE, np.random.default_rng(1).integers(0, 16, (200, 9), np.int16))
+        assert port.clock() - before_s > 6.0
