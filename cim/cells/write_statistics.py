@@ -35,14 +35,8 @@ class WriteStatistics:
         if np.any(self.reached > self.cells) or np.any(self.reached < 0) or np.any(np.diff(self.pulses, axis=1) < 0):
             raise ValueError("write statistics: more cells reached than written, or falling quantiles")
 
-    @property
-    def success(self) -> Floats:
-        """Share of cells that reached their window, (levels,); NaN where none was written."""
-        with np.errstate(invalid="ignore"):
-            return np.asarray(self.reached / np.where(self.cells > 0, self.cells, np.nan))
-
     def success_interval(self) -> tuple[Floats, Floats]:
-        """Wilson interval of the success, 95 %, (levels,) each; 0 to 1 where none was written."""
+        """Wilson interval, 95 %, of the share in its window, (levels,) each; 0 to 1 where none was written."""
         counts = zip(self.reached.tolist(), self.cells.tolist(), strict=True)
         low, high = zip(*(wilson(reached, cells) if cells else (0.0, 1.0) for reached, cells in counts), strict=True)
         return np.array(low), np.array(high)

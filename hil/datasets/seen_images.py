@@ -123,7 +123,7 @@ def check_unseen(
             f"{int(stored.sum())} of the images to be scored calibrated the network "
             f"(first: number {int(at[np.argmax(stored)])})",
             likely="the training split was named, or the network was imported with test images",
-            hint="score the test split, or import the network again with training images",
+            hint="score the test split; of one file that is both, import some samples and score the others",
         )
     if trained.any():
         raise FileError(

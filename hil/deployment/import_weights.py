@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +21,7 @@ from mapping.bits import LayerBits
 from mapping.network.architectures import ARCHITECTURES, build, misfits, shapes_of
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph, Preprocess
-from mapping.network.importers import check_source, import_graph, own_bits, parse_architecture
+from mapping.network.importers import NoPreprocess, check_source, import_graph, own_bits, parse_architecture
 from mapping.network.library_models import LIBRARIES
 from mapping.network.task import TaskKind
 from mapping.operators.norms import Softmax
@@ -50,11 +51,6 @@ def input_of(
 ) -> tuple[tuple[int, int, int], Preprocess | None]:
     """(channels, height, width) and preprocessing of a network for these samples; values get their own range."""
     if training.inputs is None:
-        if given is None and source.suffix in (".onnx", ".pt2"):
-            raise UsageError(
-                f"{source.name} does not say how pixels become inputs",
-                hint="hil import FILE --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25 …, as it was trained",
-            )
         height, width, channels = training.images.shape[1:]
         return (channels, height, width), given
     if given is None and source.suffix != ".tflite":
@@ -153,9 +149,13 @@ def import_network(
                 classes=training.classes if of_classes else (),
                 arch=arch or recognised,
                 input_shape=shape,
+                sample_shape=None if training.inputs is None else training.inputs.shape[1:],
                 preprocess=given,
                 trust=trust,
             )
+        except NoPreprocess as error:
+            said = ("hil", "import", str(source), *["--trust-model"] * trust, "--data", data)
+            raise UsageError(str(error), hint=f"{shlex.join(said)} --mean 0 --std 1 -o net.pt") from error
         except ValueError as error:  # an unknown architecture, or one that the weights or images do not fit
             raise UsageError(str(error), hint="hil import --help") from error
     graph = for_task(without_last_softmax(graph, watch), asked, training)

@@ -34,6 +34,8 @@ _GLOBALS = {
     "torch._utils _rebuild_parameter",
     *(f"torch {name}Storage" for name in _STORAGES),
 }
+NETWORKS = "a net.pt (hil import makes one), model.onnx, .tflite, .pt2 or timm:NAME; images go to --data"
+"""What may stand where a network is named."""
 _TEXT = bytes(range(32, 127)) + b"\t\n\r\f"
 _LEGACY = (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -69,7 +71,7 @@ def read_bytes(path: str | Path) -> bytes:
     with _reading(path):
         data = files.read_bytes(path, LARGEST_FILE)
     if not data:
-        raise NetworkFileError(path, "is empty")
+        raise NetworkFileError(path, "is empty", NETWORKS)
     return data
 
 
@@ -79,14 +81,10 @@ def _reading(path: str | Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         name = Path(path).name
-        hint = (
-            ""
-            if "." in name
-            else f"the path of a file; or a trained network of a library: torchvision:{name}, timm:{name}"
-        )
-        raise NetworkFileError(path, "does not exist", hint) from error
+        model = f"the path of a file; or a trained network of a library: torchvision:{name}, timm:{name}"
+        raise NetworkFileError(path, "does not exist", "" if "." in name else model) from error
     except (files.NotRegularFile, files.FileTooLarge) as error:
-        raise NetworkFileError(path, str(error.strerror)) from error
+        raise NetworkFileError(path, str(error.strerror), NETWORKS) from error
     except OSError as error:
         raise NetworkFileError(path, f"cannot be read: {error.strerror}") from error
 
@@ -145,7 +143,7 @@ def _other_kind(data: bytes, error: Exception, path: str | Path) -> tuple[str, s
         return "is TFLite under another name", "rename it: model.tflite"
     text = data[:1] == b"{" or not set(data[:4096]) - set(_TEXT)
     what = "is text, no network" if text else f"is cut short or no network file: {error}"
-    return what, "a net.pt (hil import makes one), model.onnx, .tflite, .pt2 or timm:NAME; images go to --data"
+    return what, NETWORKS
 
 
 def check_pickle(pickle: bytes, path: str | Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,10 @@ def is_whole(network: str | Path) -> bool:
     return Path(network).suffix in WHOLE_NETWORKS or names_library_model(str(network))
 
 
+class NoPreprocess(ValueError):
+    """A file that holds a whole network but not how pixels become its inputs, which has to be said beside it."""
+
+
 MOST_ELEMENTS = 2**28
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Keys under which training scripts bury the state dict."""
@@ -56,6 +61,7 @@ def import_graph(
     classes: Sequence[str],
     arch: str | Callable[[Mapping[str, Tensor]], str] | None = None,
     input_shape: tuple[int, int, int] | None = None,
+    sample_shape: tuple[int, ...] | None = None,
     preprocess: Preprocess | None = None,
     trust: bool = False,
     shapes_only: bool = False,
@@ -65,17 +71,18 @@ def import_graph(
 
     ``arch`` says how weights alone become a network, also as ``timm:NAME`` or ``torchvision:NAME``. ``input_shape`` and
     ``preprocess`` default to the architecture's. ``WHOLE_NETWORKS`` need ``preprocess``, unless ``shapes_only`` are
-    enough: a graph for its cost. With ``trust`` a torch file **may run code**: legacy pickles, TorchScript (its
-    weights), a whole module and ``.pt2`` (both are captured) are then taken too.
+    enough: a graph for its cost. With ``trust`` a torch file **may run code**: legacy pickles, TorchScript, a
+    whole module and ``.pt2`` (all three are captured) are then taken too.
 
     Raises ``NetworkFileError`` (the file, or its weights do not fit), ``ValueError`` (unknown architecture or what is
-    missing), ``UnsupportedOperation``.
+    missing; ``NoPreprocess`` where that is mean and std), ``UnsupportedOperation``.
 
     Args:
         path: of the file, or name of a library's model.
         classes: names of the logits.
         arch: architecture of weights alone, or what names it for their state dict.
         input_shape: (channels, height, width).
+        sample_shape: of a sample as a module takes it; None: ``input_shape``.
         preprocess: how pixels become inputs.
         trust: the file may run code.
         shapes_only: arrays take no memory.
@@ -120,10 +127,14 @@ def import_graph(
     else:
         content = load_plain(data, path, trust=trust)
         provenance |= {"trusted": "true"} if trust else {}
-        named = isinstance(arch, str) or isinstance(content, torch.jit.ScriptModule)  # scripts give their weights only
-        if isinstance(content, torch.nn.Module) and not named:
-            example = torch.zeros(2, *(input_shape or ()))
+        if isinstance(content, torch.nn.Module) and not isinstance(arch, str):
+            example = torch.zeros(2, *(sample_shape or input_shape or ()))
             given = _needed(preprocess)
+            if isinstance(content, torch.jit.ScriptModule):
+                from mapping.network.onnx_import import graph_from_onnx
+
+                data = _script_as_onnx(content, example, path)
+                return graph_from_onnx(data, path, preprocess=given, classes=classes, provenance=provenance)
             return capture(content, example, preprocess=given, classes=classes, provenance=provenance)
         state = state_of(content, path)
     if callable(arch):
@@ -236,9 +247,21 @@ def _exported(data: bytes, path: Path) -> ExportedProgram:
         log.setLevel(level)
 
 
+def _script_as_onnx(script: Any, example: Tensor, path: Path) -> bytes:
+    import torch
+
+    made = io.BytesIO()
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            torch.onnx.export(script, (example,), made, input_names=["x"], dynamic_axes={"x": {0: "n"}}, dynamo=False)
+    except Exception as error:  # torch raises many kinds on what it cannot export
+        raise NetworkFileError(path, f"torch.onnx cannot export the script: {error!s:.200}") from error
+    return made.getvalue()
+
+
 def _needed(preprocess: Preprocess | None) -> Preprocess:
     if preprocess is None:
-        raise ValueError(
+        raise NoPreprocess(
             "this kind of file does not say how pixels become inputs: give mean and std, the numbers of its "
             "transforms.Normalize, or 0 and 1 where it was trained on pixels of 0…1 as they are"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import product
 
 import numpy as np
 import pytest
@@ -67,18 +68,12 @@ def read_macro(
 
 
 ENCODINGS = [
-    (Encoding.DIFFERENTIAL_COLUMNS, PairSubtraction.ANALOG),
-    (Encoding.DIFFERENTIAL_COLUMNS, PairSubtraction.DIGITAL),
-    (Encoding.ROW_PAIRS, PairSubtraction.ANALOG),
-    (Encoding.ROW_PAIRS, PairSubtraction.DIGITAL),
+    *product((Encoding.DIFFERENTIAL_COLUMNS, Encoding.ROW_PAIRS), (PairSubtraction.ANALOG, PairSubtraction.DIGITAL)),
     (Encoding.OFFSET_COLUMN, PairSubtraction.DIGITAL),
     (Encoding.SINGLE_ENDED, PairSubtraction.DIGITAL),
 ]
 CODINGS = [
-    (InputCoding.BIT_SERIAL, SignedInput.PLANE),
-    (InputCoding.BIT_SERIAL, SignedInput.OFFSET),
-    (InputCoding.PULSE_COUNT, SignedInput.PLANE),
-    (InputCoding.PULSE_COUNT, SignedInput.OFFSET),
+    *product((InputCoding.BIT_SERIAL, InputCoding.PULSE_COUNT), (SignedInput.PLANE, SignedInput.OFFSET)),
     (InputCoding.TERNARY, SignedInput.TERNARY),
     (InputCoding.UNARY, SignedInput.TERNARY),
 ]

@@ -137,7 +137,8 @@ def test_a_file_that_holds_no_network_of_torch_is_named_for_what_it_is(
     assert words in err
 
 
-@pytest.mark.parametrize("name", ["state.pt", "checkpoint.pth", "module.pt"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("name", ["state.pt", "checkpoint.pth", "module.pt", "script.pt"])
 def test_the_command_that_a_file_of_torch_is_answered_with_makes_a_net_pt(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -149,11 +150,16 @@ def test_the_command_that_a_file_of_torch_is_answered_with_makes_a_net_pt(
     """Weights find their architecture by their names and shapes; a module is captured where its file is trusted."""
     monkeypatch.chdir(tmp_path)
     known = torch_network("cifar_resnet8_a", classes=3, input_shape=(1, 12, 12)).state_dict()
-    torch.save({"state.pt": known, "checkpoint.pth": {"epoch": 1, "model": known}, "module.pt": module}[name], name)
+    torch.jit.trace(module, torch.zeros(1, 1, 12, 12)).save("script.pt")
+    others = {"state.pt": known, "checkpoint.pth": {"epoch": 1, "model": known}, "module.pt": module}
+    if name in others:
+        torch.save(others[name], name)
     _, err = answer(capsys, "deploy", name, "--emulated", code=7)
     (said,) = re.findall(rf"hil (import {re.escape(name)} .*-o net\.pt)", err)
-    more = ANSWERS if name == "module.pt" else []
-    answer(capsys, *said.replace("IMAGES", str(data)).split(), *more)
+    said = said.replace("IMAGES", str(data))
+    if name in ("module.pt", "script.pt"):
+        (said,) = re.findall(r"hil (import .*-o net\.pt)", answer(capsys, *said.split(), code=2)[1])
+    answer(capsys, *said.split())
     assert load_network("net.pt").graph.classes == ("a", "b", "c")
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mapping.network.file_check import NetworkFileError
 from mapping.network.float_run import float_logits, forward
 from mapping.network.graph import Preprocess
-from mapping.network.importers import import_graph, parse_architecture
+from mapping.network.importers import NoPreprocess, import_graph, parse_architecture
 
 from ...torch_networks import module
 
@@ -139,8 +139,10 @@ def test_torchscript_and_exported_programs_are_taken_when_trusted(tmp_path: Path
         import_graph(tmp_path / "net.pt2", classes=CLASSES, preprocess=PLAIN)
     script = import_graph(tmp_path / "script.pt", arch="lenet5", classes=CLASSES, trust=True)
     program = import_graph(tmp_path / "net.pt2", classes=CLASSES, preprocess=PLAIN, trust=True)
-    for graph in (script, program):
+    more = {"classes": CLASSES, "input_shape": (1, 28, 28), "trust": True}
+    for graph in (script, program, import_graph(tmp_path / "script.pt", preprocess=PLAIN, **more)):
         with torch.no_grad():
-            torch.testing.assert_close(forward(graph, x)["fc3"], network(x))
-    with pytest.raises(ValueError, match="mean and std"):
-        import_graph(tmp_path / "net.pt2", classes=CLASSES, trust=True)
+            torch.testing.assert_close(forward(graph, x)[graph.nodes[-1].name], network(x))
+    for name in ("net.pt2", "script.pt"):
+        with pytest.raises(NoPreprocess, match="mean and std"):
+            import_graph(tmp_path / name, **more)
