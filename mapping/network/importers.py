@@ -251,9 +251,10 @@ def _script_as_onnx(script: Any, example: Tensor, path: Path) -> bytes:
     import torch
 
     made = io.BytesIO()
+    into: Any = made  # the exporter takes it, though its types name paths only
     try:
         with warnings.catch_warnings(action="ignore"):
-            torch.onnx.export(script, (example,), made, input_names=["x"], dynamic_axes={"x": {0: "n"}}, dynamo=False)
+            torch.onnx.export(script, (example,), into, input_names=["x"], dynamic_axes={"x": {0: "n"}}, dynamo=False)
     except Exception as error:  # torch raises many kinds on what it cannot export
         raise NetworkFileError(path, f"torch.onnx cannot export the script: {error!s:.200}") from error
     return made.getvalue()
