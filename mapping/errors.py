@@ -22,7 +22,7 @@ class MappingMismatch(MappingError):
 
 
 class MappingUsageError(MappingError):
-    """A feature was requested that this installation does not have."""
+    """A call lacks something, or asks for what this installation does not have."""
 
 
 class NotMappable(MappingError):

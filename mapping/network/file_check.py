@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,7 +100,8 @@ def load_plain(data: bytes, path: str | Path, *, trust: bool = False) -> Any:
     if not trust:
         check_pickle(check_archive(data, path), path)
     try:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=not trust)
+        with warnings.catch_warnings(action="ignore"):  # torch says aloud that it takes a TorchScript
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=not trust)
     except Exception as error:  # torch raises many kinds on broken data, and none of them is ours
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         hint = "run where its class can be imported, or hil.deploy(module, …) in Python" if trust else ""

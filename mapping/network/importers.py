@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cim.json_text import parse_json
 from mapping.bits import OWN_CODES_BITS
+from mapping.errors import MappingUsageError
 from mapping.network.file import FORMAT
 from mapping.network.file_check import LARGEST_PICKLE, NetworkFileError, check_there, load_plain, read_bytes
 from mapping.network.graph import NetworkGraph, Preprocess
@@ -35,7 +36,7 @@ def is_whole(network: str | Path) -> bool:
     return Path(network).suffix in WHOLE_NETWORKS or names_library_model(str(network))
 
 
-class NoPreprocess(ValueError):
+class NoPreprocess(MappingUsageError, ValueError):
     """A file that holds a whole network but not how pixels become its inputs, which has to be said beside it."""
 
 
@@ -263,7 +264,6 @@ def _script_as_onnx(script: Any, example: Tensor, path: Path) -> bytes:
 def _needed(preprocess: Preprocess | None) -> Preprocess:
     if preprocess is None:
         raise NoPreprocess(
-            "this kind of file does not say how pixels become inputs: give mean and std, the numbers of its "
-            "transforms.Normalize, or 0 and 1 where it was trained on pixels of 0…1 as they are"
+            "such files lack mean and std: give those of its transforms.Normalize, 0 and 1 if trained on pixels of 0…1"
         )
     return preprocess

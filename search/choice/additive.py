@@ -32,7 +32,6 @@ class AdditiveModel:
     weights: Floats
     covariance: Floats
     noise: float
-    ratio: float
 
     def predict(self, genomes: Genomes) -> tuple[Floats, Floats]:
         """Mean and standard error of the sum, (networks,) each; a single new measurement has ``noise`` on top."""
@@ -69,9 +68,7 @@ def fit_additive(
     back = np.zeros((1 + len(basis), 1 + basis.shape[1]))  # from b, u and v to b and w
     back[0, 0], back[1:, 1:] = 1.0, basis
     covariance = noise2 * (back @ inverse @ back.T)
-    return AdditiveModel(
-        tuple(choices), float(solved[0]), basis @ solved[1:], covariance, float(np.sqrt(noise2)), ratio
-    )
+    return AdditiveModel(tuple(choices), float(solved[0]), basis @ solved[1:], covariance, float(np.sqrt(noise2)))
 
 
 def most_likely(hot: Floats, y: Floats, common: Sequence[Floats]) -> tuple[float, float, Floats]:
