@@ -223,9 +223,8 @@ class _Loaded:
 def _content(file: NamedArrays, limit: int | None, source: str) -> ArrayContent:
     names = file.names()
     if ("images" in names) == ("inputs" in names):
-        raise FileError(
-            "it needs either images or inputs", where=source, hint="an array inputs (n, …), or images uint8"
-        )
+        hint = "in a folder, train.npz and test.npz: numpy.savez(file, images=uint8 (n, H, W), labels=…), or inputs=…"
+        raise FileError(f"it needs images or inputs, and holds {sorted(names)!s:.150}", where=source, hint=hint)
     held = [name for name in NAMES if name in names]
     if len(held) > 1:
         raise FileError(f"targets of several kinds: {', '.join(held)}", where=source, hint="one kind a file")

@@ -139,7 +139,7 @@ def import_network(
         of_classes = training.kind is TargetKind.CLASSES and asked in (None, TaskKind.CLASSIFY)
 
         def recognised(state: Mapping[str, Tensor]) -> str:
-            found = architecture_of(state, source, training.classes, shape)
+            found = architecture_of(state, source, training.classes, shape, data)
             watch.note(f"{source.name} has the weights of {found}, by their names and shapes")
             return found
 
@@ -173,14 +173,14 @@ def import_network(
 
 
 def architecture_of(
-    state: Mapping[str, Tensor], path: Path, classes: Sequence[str], input_shape: tuple[int, int, int]
+    state: Mapping[str, Tensor], path: Path, classes: Sequence[str], input_shape: tuple[int, int, int], data: str
 ) -> str:
     """The architecture that takes ``state`` as it is: of ours, then of torchvision, then of timm.
 
     Models whose names stand in the name of ``path`` are tried first; modules are built without memory.
 
     Raises:
-        ValueError: no architecture has such weights.
+        UsageError: no architecture has such weights; ``data`` is for the hint.
     """
     import torch
 
@@ -200,11 +200,11 @@ def architecture_of(
             continue
         if not misfits(shapes_of(module.state_dict()), given):
             return f"{library}:{name}"
-    first, shape = next(iter(given.items()))
-    raise ValueError(
-        f"{path} holds {len(given)} arrays ({first} {shape} …) for {len(classes)} classes, which fit no architecture "
-        "of ours, torchvision or timm: import the whole module (torch.save(module) with --trust-model, or an .onnx), "
-        "or hil.deploy(module, (images, labels), port=…) in Python"
+    raise UsageError(
+        f"{path} holds {len(given)} arrays, first {next(iter(given.items()), '')}, for {len(classes)} classes: that is "
+        "no architecture of ours, torchvision or timm",
+        likely="your own module: load the weights into it, in Python; mean and std are those of its Normalize",
+        hint=f'hil.deploy(module, "{data}", mean=(0,), std=(1,), port="emulated")',
     )
 
 

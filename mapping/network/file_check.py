@@ -35,6 +35,7 @@ _GLOBALS = {
     "torch._utils _rebuild_parameter",
     *(f"torch {name}Storage" for name in _STORAGES),
 }
+WHOLE = "export the network: torch.onnx.export, tf2onnx or a .tflite converter; then hil import model.onnx"
 NETWORKS = "a net.pt (hil import makes one), model.onnx, .tflite, .pt2 or timm:NAME; images go to --data"
 """What may stand where a network is named."""
 _TEXT = bytes(range(32, 127)) + b"\t\n\r\f"
@@ -83,7 +84,7 @@ def _reading(path: str | Path) -> Iterator[None]:
     except FileNotFoundError as error:
         name = Path(path).name
         model = f"the path of a file; or a trained network of a library: torchvision:{name}, timm:{name}"
-        raise NetworkFileError(path, "does not exist", "" if "." in name else model) from error
+        raise NetworkFileError(path, "does not exist", NETWORKS if "." in name else model) from error
     except (files.NotRegularFile, files.FileTooLarge) as error:
         raise NetworkFileError(path, str(error.strerror), NETWORKS) from error
     except OSError as error:
@@ -134,11 +135,10 @@ def check_archive(data: bytes, path: str | Path) -> bytes:
 
 def _other_kind(data: bytes, error: Exception, path: str | Path) -> tuple[str, str]:
     """The kind of a file that is not a torch archive, and the next command."""
-    whole = "export the network: torch.onnx.export, tf2onnx or a .tflite converter; then hil import model.onnx"
     if data.startswith(b"\x89HDF"):
-        return "is HDF5, no network of torch", f"of a program of hil: name it .h5; of Keras: {whole}"
+        return "is HDF5, no network of torch", f"of a program of hil: name it .h5; of Keras: {WHOLE}"
     if data.startswith(b"GGUF"):
-        return "is GGUF, the weights of a language model", whole
+        return "is GGUF, the weights of a language model", WHOLE
     if data[8:9] == b"{":
         return "is safetensors, weights alone", how_to_import(path)
     if data[4:8] == b"TFL3":
@@ -181,7 +181,7 @@ def _check_members(members: list[zipfile.ZipInfo], file_bytes: int, path: str | 
         raise _unsafe(path, "is a torch.export (.pt2) archive, whose loader can run code")
     for member in members:
         if not _MEMBER.fullmatch(member.filename):
-            raise NetworkFileError(path, f"holds {member.filename!r:.80}, which no network file has")
+            raise NetworkFileError(path, f"holds {member.filename!r:.80}, which no network file has", WHOLE)
         if member.flag_bits & 0x1:
             raise NetworkFileError(path, f"member {member.filename!r} is encrypted")
         if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:

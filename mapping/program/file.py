@@ -134,7 +134,7 @@ def stored_recipe(path: str | Path) -> str | None:
 
 def _read(file: h5py.File, name: str) -> ConductanceProgram:
     if file.attrs.get("format") != FORMAT:
-        raise ProgramFileError(name, f"is not a compiled program (no format {FORMAT!r}); try     hil compile net.pt")
+        raise ProgramFileError(name, "is not a compiled program (hil compile net.pt); of Keras: tf2onnx, hil import")
     version = re.fullmatch(r"(\d{1,6})\.(\d{1,6})", str(file.attrs.get("version")))
     if version is None:
         raise ProgramFileError(name, f"version {str(file.attrs.get('version'))[:40]!r} is not 'major.minor'")

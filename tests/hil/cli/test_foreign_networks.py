@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+import hil
 from hil.cli import run
 from hil.deployment.import_weights import architecture_of
 from mapping.network.file import load_network
@@ -163,12 +164,21 @@ def test_the_command_that_a_file_of_torch_is_answered_with_makes_a_net_pt(
     assert load_network("net.pt").graph.classes == ("a", "b", "c")
 
 
+def test_weights_that_fit_no_architecture_are_answered_with_a_line_of_python_that_deploys_them(
+    capsys: pytest.CaptureFixture[str], module: nn.Module, data: Path, tmp_path: Path
+) -> None:
+    torch.save(module.state_dict(), tmp_path / "own.pt")
+    _, err = answer(capsys, "import", tmp_path / "own.pt", "--data", data, "-o", tmp_path / "net.pt", code=2)
+    (said,) = re.findall(r"hil\.deploy\(.*\)", err)
+    assert eval(said, {"hil": hil, "module": module}).verdict
+
+
 @pytest.mark.parametrize("library", ["torchvision:squeezenet1_1", "timm:test_resnet"])
 def test_weights_of_a_model_of_a_library_are_recognised(tmp_path: Path, library: str) -> None:
     maker, _, name = library.partition(":")
     made = importlib.import_module("timm" if maker == "timm" else "torchvision.models")
     module = (made.create_model if maker == "timm" else made.get_model)(name, num_classes=3)
-    assert architecture_of(module.state_dict(), tmp_path / f"{name}_best.pth", "abc", (3, 32, 32)) == library
+    assert architecture_of(module.state_dict(), tmp_path / f"{name}_best.pth", "abc", (3, 32, 32), "") == library
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
