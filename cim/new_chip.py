@@ -130,7 +130,7 @@ def new_chip(
         try:
             facts[key] = one.read(given[key])
         except (ValueError, KeyError) as error:
-            raise CimUsageError(f"{key}={given[key]:.60} does not say {one.words} ({error!s:.80})") from None
+            raise CimUsageError(f"{key}={given[key]:.60}: expected {one.words} ({error!s:.80})") from None
     text = render_chip(_chip(name, facts, {key: told for key in answers}, cells))
     try:
         parse_chip(text, name)

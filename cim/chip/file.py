@@ -120,7 +120,7 @@ def chip_text(name: str, known: Callable[[], Sequence[str]] = chip_names) -> tup
     try:
         return read_text(name, MOST_BYTES), name
     except (OSError, UnicodeDecodeError) as error:
-        raise ChipFileError(name, 0, "", f"cannot be read ({error})") from error
+        raise ChipFileError(name, 0, "", f"cannot be read ({error}); hil chip new writes one") from error
 
 
 def _shipped(form: str) -> list[str]:
