@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cim.chip.file import load_chip
+from firmware_protocols.extensions.write_rounds import LEAVE_ALONE
 from firmware_protocols.frames import Flag, FrameReader, encode_frame
 from hil.driver.selftest.line import Bench
 from hil.driver.selftest.suite import GROUPS, CheckOutcome, run_on
@@ -115,6 +116,17 @@ def _word_lines(chip: Chip) -> None:
     chip._converter._cells = tuple(_Exchanged(cells, 20, 21) for cells in chip._cells)
 
 
+def _never_inside(chip: Chip) -> None:
+    """No cell is ever in the window: each takes all pulses, and is said not to be reached."""
+    real = chip.program_tile
+
+    def write(request: Any) -> Any:
+        done = yield from real(replace(request, tolerance=0))
+        return replace(done, reached=done.reached & (request.targets == LEAVE_ALONE))
+
+    chip.program_tile = write  # type: ignore[method-assign]
+
+
 def dropped(number: int) -> Callable[[Chip], None]:
     """A fault that leaves out one step of each plan in silence: it does the one before twice, so that counts agree."""
 
@@ -200,6 +212,7 @@ FAULTS: dict[str, Fault] = {
     "the lowest signed code is the next one": Fault(
         "digital", each(patched("mvm", _lowest), patched("sweep", _lowest))
     ),
+    "no cell is said to be reached": Fault("physics", _never_inside),
     "reads of cells are counted in 8 bits": Fault(
         "physics", patched("read_cells", lambda r: replace(r, reads=max(r.reads & 0xFF, 1)))
     ),
