@@ -101,9 +101,7 @@ def tile(address: TileAddress | None, spec: ChipSpec) -> TileAddress:
     try:
         cell_lines(spec.macro, address.row0, address.rows, address.output0, address.outputs)
     except TileOutOfMacro as error:
-        raise Refusal(
-            ErrorCode.OUT_OF_RANGE, str(error), address.row0 + address.rows, spec.macro.logical_rows
-        ) from None
+        raise Refusal(ErrorCode.OUT_OF_RANGE, str(error)) from None
     return address
 
 
@@ -117,7 +115,7 @@ def drive(codes: NDArray[np.int16], how: Drive | Mvm | Sweep, spec: ChipSpec) ->
         input_planes(spec.macro.inputs, how.input_bits, how.input_signed)
         check_codes(codes, how.input_bits, how.input_signed and spec.macro.inputs.signed is not SignedInput.OFFSET)
     except CodeOutOfRange as error:
-        raise Refusal(ErrorCode.OUT_OF_RANGE, str(error), how.input_bits, spec.macro.inputs.bits) from None
+        raise Refusal(ErrorCode.OUT_OF_RANGE, str(error)) from None
 
 
 def plane_count(how: Drive, spec: ChipSpec) -> int:

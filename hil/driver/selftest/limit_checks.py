@@ -40,10 +40,6 @@ Asked = tuple[str, Request[Any], bool]
 """What, the request, whether the chip must do it."""
 
 
-def _millivolts(volts: float) -> int:
-    return round(volts * 1000)
-
-
 def _judged(line: MessageLine, asked: list[Asked], refusal: ErrorCode) -> str:
     """Send all requests; raises ``CheckFailed`` if the chip carries out a forbidden one or refuses an allowed one.
 
@@ -51,7 +47,8 @@ def _judged(line: MessageLine, asked: list[Asked], refusal: ErrorCode) -> str:
     """
     for what, request, may in asked:
         if not may:
-            line.refused(request, refusal, what=what)
+            no = line.refused(request, refusal, what=what)
+            expect(not no.limit or no.value > no.limit, f"{what}: refused with {no}")
             continue
         said = line.answer(request).message
         expect(isinstance(said, request.reply_class), f"{what}, which is allowed: answered {said}"[:250])
@@ -136,8 +133,8 @@ def single_pulses(bench: Bench) -> str:
         (Polarity.SET, limits.set_v, write.set_stop_v),
         (Polarity.RESET, limits.reset_v, write.reset_stop_v),
     ):
-        top, widest, name = _millivolts(top_v), round(limits.pulse_width_ns), polarity.name
-        usual = min(_millivolts(usual_v), top)
+        top, widest, name = round(1000 * top_v), round(limits.pulse_width_ns), polarity.name
+        usual = min(round(1000 * usual_v), top)
         for place in (0, 1):
             above = bench.pulse(cells, 1, polarity)
             above.millivolts[0, place] = top + 1
@@ -172,7 +169,7 @@ def _pulses_go_their_way(bench: Bench, line: MessageLine) -> str:
     down = (Polarity.RESET, min(write.reset_stop_v, limits.reset_v))
     for polarity, volts in (down, (Polarity.SET, min(write.set_stop_v, limits.set_v)), down):
         for number in range(WAY_PULSES):
-            line.get(dataclasses.replace(bench.pulse(cells, _millivolts(volts), polarity), sample=number))
+            line.get(dataclasses.replace(bench.pulse(cells, round(1000 * volts), polarity), sample=number))
         means.append(float(line.get(ReadCells(cells, unit, READS, 7)).readings.mean()) * unit / 1000)
     text = f"after RESET, SET and RESET cells read {', '.join(f'{mean:.1f}' for mean in means)} µS"
     expect(means[1] - max(means[0], means[2]) > LEAST_WAY * (macro.levels_us[-1] - macro.levels_us[0]), text)
@@ -202,7 +199,7 @@ def writes(bench: Bench) -> str:
     bench.needs(Capability.PROGRAM_TILE)
     limits = bench.spec.limits
     good = masked_write(bench, CellBlock(0, 0, 1, 0, 1))
-    set_mv, reset_mv = _millivolts(limits.set_v), _millivolts(limits.reset_v)
+    set_mv, reset_mv = round(1000 * limits.set_v), round(1000 * limits.reset_v)
     tops = {
         "set_start_mv": set_mv,
         "set_stop_mv": set_mv,
