@@ -36,8 +36,7 @@ from hil.driver.selftest.safety_checks import known_status
 TOP, LAYER = 0xFFFF, 7  # of an address; number of a layer
 WAY_PULSES, LEAST_WAY, READS = 12, 0.05, 16  # of each polarity; of the range of levels, that cells move
 LOWEST_C, HIGHEST_C = 0.0, 150.0
-Asked = tuple[str, Request[Any], bool]
-"""What, the request, whether the chip must do it."""
+Asked = tuple[str, Request[Any], bool]  # what, the request, whether the chip must do it
 
 
 def _judged(line: MessageLine, asked: list[Asked], refusal: ErrorCode) -> str:
@@ -48,7 +47,7 @@ def _judged(line: MessageLine, asked: list[Asked], refusal: ErrorCode) -> str:
     for what, request, may in asked:
         if not may:
             no = line.refused(request, refusal, what=what)
-            expect(not no.limit or no.value > no.limit, f"{what}: refused with {no}")
+            expect(not no.limit or no.value > no.limit or no.value < 0, f"{what}: refused with {no}")
             continue
         said = line.answer(request).message
         expect(isinstance(said, request.reply_class), f"{what}, which is allowed: answered {said}"[:250])
@@ -106,7 +105,11 @@ def _products_beyond(bench: Bench, can: Capability) -> Iterable[tuple[str, Reque
     tile, codes = TileAddress(0, 0, rows, 0, 1), np.zeros((1, rows), np.int16)
     good = Mvm(returns, tile, 0, ranges - 1, bits, False, 0, 1, 0, codes)
     yield "a converter range too many", dataclasses.replace(good, range_code=ranges)
-    yield "code 4 in 2 bits", dataclasses.replace(good, input_bits=2, codes=np.full((1, rows), 4, np.int16))
+    for code, signed in ((4, False), (-1, False), *((2, True), (-3, True)) * (macro.inputs.signed != "offset")):
+        yield (
+            f"{'signed' * signed} code {code} in 2 bits",
+            dataclasses.replace(good, input_bits=2, input_signed=signed, codes=np.full((1, rows), code, np.int16)),
+        )
     tiles = {
         "a macro too many": dataclasses.replace(tile, macro=bench.spec.macros),
         "rows beyond the macro": dataclasses.replace(tile, row0=macro.rows),
