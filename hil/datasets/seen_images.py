@@ -123,7 +123,7 @@ def check_unseen(
             f"{int(stored.sum())} of the images to be scored calibrated the network "
             f"(first: number {int(at[np.argmax(stored)])})",
             likely="the training split was named, or the network was imported with test images",
-            hint="score the test split; of one file that is both, import some samples and score the others",
+            hint="score the test split; cut a file that is both in two: hil import --data ONE, hil deploy --data OTHER",
         )
     if trained.any():
         raise FileError(
