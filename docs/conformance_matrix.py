@@ -271,7 +271,8 @@ nothing is over too soon, which may be otherwise on a slower machine; *NO*: fail
 - **native C**, **QEMU C**: the reference firmware on this machine, and bare metal on a Cortex-M4
 - **bridge**: `examples/bridge.py`, a minimum board
 - **version 1.0**: the chip role held to version 1.0, without what later ones add
-- **release {RELEASE}**: emulated chip and chip role of that release, which spoke 1.0, from its sources in the history
+- **release {RELEASE}**: emulated chip and chip role of that release, which spoke 1.0, from its sources in the history;
+  it names bits as the value beyond a limit of codes
 
 {table(checks)}
 
